@@ -101,31 +101,31 @@ enum {
   MA_STAT_EXTREMES = 32 /* signed min and max */
 };
 
-typedef struct ma_statistics {
+typedef struct ma_stats {
   int64_t count;
   int n_top;
   int64_t top_index[MA_MAX_TOP]; /* row-major flat index; larger |a| first, ties by lower index */
   double top_value[MA_MAX_TOP];  /* signed */
   double median, mean, std, kurtosis, l1, l2, min, max;
   int64_t n_nonfinite, n_over_f16;
-} ma_statistics;
+} ma_stats;
 
 /* ---- attention (Vaswani et al. 2017, eq. 1, and what later models added) ---- */
 
-typedef struct ma_attention {
+typedef struct ma_attention_how {
   float scale;                  /* multiplies q k^T */
   float softcap;                /* c tanh(s / c) after scaling, 0: none (Gemma 2) */
   int64_t window;               /* a query sees its last `window` keys, itself among them; 0: all */
   const float *alibi_slopes;    /* [H] host array, score += slope (k - q), or NULL (Press et al. 2022) */
   const ma_tensor *extra_key;   /* [H d] one more key and value a head, first, never rotated, seen by */
   const ma_tensor *extra_value; /* every query (Sun et al. 2024, section 4), or NULL */
-} ma_attention;
+} ma_attention_how;
 
 /* How hidden states become logits. */
-typedef struct ma_logits {
+typedef struct ma_logits_how {
   float scale;   /* multiplies the logits; 0 means 1 */
   float softcap; /* then c tanh(l / c); 0: none */
-} ma_logits;
+} ma_logits_how;
 
 #define MA_OP(name, params, doc) ma_status ma_##name params;
 #include "tensor/ops.def"

@@ -1,0 +1,141 @@
+/* The attention branch: projections, qk-norm, rotation, scores, probabilities, mixing, projection.
+ * Where nobody looks at scores or probabilities they never exist; looking does not change the result,
+ * since the operations that show them do the same arithmetic on the same blocks. */
+
+#include "model/model_internal.h"
+
+/* Projects `h` to [B T heads d], clipped where the spec says. */
+static ma_status project(ma_pass *pass, ma_tensor *out, const ma_tensor *h, ma_slot weight, ma_slot bias,
+                         int layer, int64_t heads, ma_error *err) {
+  ma_status st = MA_OK;
+  const ma_spec *s = pass->spec;
+  ma_tensor flat = {0};
+  int64_t shape[4] = {pass->B, pass->T, heads, s->d_head};
+  MA_TRY(ma_pass_take(pass, &flat, heads * s->d_head, err));
+  MA_TRY(ma_pass_linear(pass, &flat, h, weight, bias, layer, err));
+  if (s->qkv_clip > 0) {
+    MA_TRY(ma_pass_apply(pass, &flat, MA_BINARY_minimum, s->qkv_clip, err));
+    MA_TRY(ma_pass_apply(pass, &flat, MA_BINARY_maximum, -s->qkv_clip, err));
+  }
+  MA_TRY(ma_tensor_reshape(out, &flat, 4, shape, err));
+done:
+  ma_tensor_release(&flat);
+  return st;
+}
+
+/* Norm of queries or keys, over each head [.. d] or over all heads at once [.. heads d]; in place. */
+static ma_status qk_norm(ma_pass *pass, ma_tensor *x, ma_slot slot, int layer, ma_error *err) {
+  ma_status st = MA_OK;
+  const ma_spec *s = pass->spec;
+  ma_tensor rows = {0};
+  const ma_tensor *weight;
+  int64_t whole[3] = {pass->B, pass->T, x->shape[2] * x->shape[3]};
+  if (s->qk_norm == MA_QK_NORM_NONE) return MA_OK;
+  MA_TRY(ma_weights_get(&weight, pass->model->weights, slot, layer, err));
+  if (s->qk_norm == MA_QK_NORM_ROW) MA_TRY(ma_tensor_reshape(&rows, x, 3, whole, err));
+  else rows = ma_tensor_retain(x);
+  if (s->norm == MA_NORM_LAYER)
+    MA_TRY(ma_layer_norm(&rows, &rows, weight, NULL, s->norm_eps, s->norm_offset, err));
+  else
+    MA_TRY(ma_rms_norm(&rows, &rows, weight, s->norm_eps, s->norm_offset, err));
+done:
+  ma_tensor_release(&rows);
+  return st;
+}
+
+/* Turns queries and keys by their positions, in place. */
+static ma_status rotate(ma_pass *pass, ma_tensor *q, ma_tensor *k, int layer, ma_error *err) {
+  const ma_spec *s = pass->spec;
+  if (s->position != MA_POSITION_ROPE) return MA_OK;
+  int rope = s->rope_of_layer ? s->rope_of_layer[layer] : 0;
+  if (rope < 0) return MA_OK;
+  ma_status st = ma_rope(q, q, &pass->cosine[rope], &pass->sine[rope], err);
+  if (st == MA_OK) st = ma_rope(k, k, &pass->cosine[rope], &pass->sine[rope], err);
+  return st;
+}
+
+static ma_status describe(ma_pass *pass, ma_attention_how *how, int layer, ma_error *err) {
+  ma_status st = MA_OK;
+  const ma_spec *s = pass->spec;
+  *how = (ma_attention_how){
+      .scale = (float)(s->attn_scale != 0 ? s->attn_scale : 1 / sqrt((double)s->d_head)),
+      .softcap = (float)s->attn_softcap,
+      .window = s->windows ? s->windows[layer] : 0,
+      .alibi_slopes = pass->model->alibi_slopes,
+  };
+  if (s->kv_bias) {
+    ma_weights *w = pass->model->weights;
+    MA_TRY(ma_weights_get(&how->extra_key, w, MA_SLOT_ATTN_EXTRA_KEY, layer, err));
+    MA_TRY(ma_weights_get(&how->extra_value, w, MA_SLOT_ATTN_EXTRA_VALUE, layer, err));
+  }
+done:
+  return st;
+}
+
+/* z [B T H d]: the values, mixed by the probabilities. */
+static ma_status mix(ma_pass *pass, ma_tensor *z, const ma_tensor *q, const ma_tensor *k,
+                     const ma_tensor *v, int layer, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_attention_how how;
+  ma_tensor scores = {0};
+  MA_TRY(describe(pass, &how, layer, err));
+  if (!ma_pass_watches(pass, MA_AT_ATTN_SCORES, layer) &&
+      !ma_pass_watches(pass, MA_AT_ATTN_PROBS, layer)) {
+    MA_TRY(ma_attention(z, q, k, v, &how, err));
+  } else {
+    int64_t shape[4] = {pass->B, q->shape[2], pass->T, k->shape[1] + (how.extra_key ? 1 : 0)};
+    MA_TRY(ma_arena_take(pass->arena, &scores, MA_F32, 4, shape, err));
+    MA_TRY(ma_attention_scores(&scores, q, k, &how, err));
+    MA_VISIT(ATTN_SCORES, layer, &scores);
+    MA_TRY(ma_softmax(&scores, &scores, false, err));
+    MA_VISIT(ATTN_PROBS, layer, &scores);
+    MA_TRY(ma_attention_mix(z, &scores, v, &how, err));
+  }
+done:
+  ma_tensor_release(&scores);
+  return st;
+}
+
+ma_status ma_attention_branch(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *out,
+                              ma_error *err) {
+  ma_status st = MA_OK;
+  const ma_spec *s = pass->spec;
+  ma_tensor q = {0}, k = {0}, v = {0}, all_k = {0}, all_v = {0}, flat = {0}, z = {0};
+  int64_t heads[4] = {pass->B, pass->T, s->n_heads, s->d_head};
+  MA_TRY(project(pass, &q, h, MA_SLOT_ATTN_Q, MA_SLOT_ATTN_Q_BIAS, layer, s->n_heads, err));
+  MA_TRY(qk_norm(pass, &q, MA_SLOT_ATTN_Q_NORM, layer, err));
+  MA_VISIT(ATTN_Q, layer, &q);
+  MA_TRY(project(pass, &k, h, MA_SLOT_ATTN_K, MA_SLOT_ATTN_K_BIAS, layer, s->n_kv_heads, err));
+  MA_TRY(qk_norm(pass, &k, MA_SLOT_ATTN_K_NORM, layer, err));
+  MA_VISIT(ATTN_K, layer, &k);
+  MA_TRY(project(pass, &v, h, MA_SLOT_ATTN_V, MA_SLOT_ATTN_V_BIAS, layer, s->n_kv_heads, err));
+  MA_VISIT(ATTN_V, layer, &v);
+
+  MA_TRY(rotate(pass, &q, &k, layer, err));
+  MA_VISIT(ATTN_Q_ROT, layer, &q);
+  MA_VISIT(ATTN_K_ROT, layer, &k);
+  if (pass->request->cache) {
+    MA_TRY(ma_cache_extend(pass->request->cache, layer, &k, &v, &all_k, &all_v, err));
+  } else {
+    all_k = ma_tensor_retain(&k);
+    all_v = ma_tensor_retain(&v);
+  }
+
+  MA_TRY(ma_pass_take(pass, &flat, s->n_heads * s->d_head, err));
+  MA_TRY(ma_tensor_reshape(&z, &flat, 4, heads, err));
+  MA_STEP(mix(pass, &z, &q, &all_k, &all_v, layer, err));
+  MA_VISIT(ATTN_Z, layer, &z);
+
+  MA_TRY(ma_pass_linear(pass, out, &flat, MA_SLOT_ATTN_PROJ, MA_SLOT_ATTN_PROJ_BIAS, layer, err));
+  MA_VISIT(ATTN_PROJ, layer, out);
+  MA_STEP(ma_pass_branch_out(pass, out, MA_AT_ATTN_OUT, MA_SLOT_ATTN_NORM_AFTER, layer, err));
+done:
+  ma_tensor_release(&q);
+  ma_tensor_release(&k);
+  ma_tensor_release(&v);
+  ma_tensor_release(&all_k);
+  ma_tensor_release(&all_v);
+  ma_tensor_release(&flat);
+  ma_tensor_release(&z);
+  return st;
+}

@@ -1,0 +1,60 @@
+/* What the files of the forward pass share: the running pass, and the small steps they are made of. */
+#ifndef MASSACT_MODEL_INTERNAL_H
+#define MASSACT_MODEL_INTERNAL_H
+
+#include "model/pass.h"
+#include "tensor/ops.h"
+
+typedef struct ma_pass {
+  ma_model *model;
+  const ma_spec *spec;
+  const ma_request *request;
+  ma_arena *arena;
+  int64_t B, T;                   /* sequences, tokens of this pass */
+  int64_t n_past;                 /* tokens before it, in the cache */
+  bool has_stopped;               /* the request's last place has been visited */
+  ma_tensor x;                    /* the residual stream [B T D] */
+  ma_tensor cosine[MA_MAX_ROPES]; /* [T n] of these positions */
+  ma_tensor sine[MA_MAX_ROPES];
+} ma_pass;
+
+/* A step that may fail, or be the last one; for functions with `st`, `pass`, `err` and a label `done`. */
+#define MA_STEP(call)                 \
+  do {                                \
+    MA_TRY(call);                     \
+    if (pass->has_stopped) goto done; \
+  } while (0)
+
+/* Shows `tensor` to whoever stands at the point of this layer, and ends the pass where the request says. */
+#define MA_VISIT(point, layer, tensor) \
+  MA_STEP(ma_pass_visit(pass, MA_AT_##point, (layer), (tensor), err))
+
+ma_status ma_pass_visit(ma_pass *pass, ma_point point, int layer, const ma_tensor *x, ma_error *err);
+/* Whether the point is watched: only then is a tensor made that exists for nothing else. */
+bool ma_pass_watches(const ma_pass *pass, ma_point point, int layer);
+
+/* The whole pass. */
+ma_status ma_decode(ma_pass *pass, ma_result *out, ma_error *err);
+/* The two branches: what each adds to the residual stream, from its (normalised) input `h`. */
+ma_status ma_attention_branch(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *out, ma_error *err);
+ma_status ma_mlp_branch(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *out, ma_error *err);
+
+/* ---- steps ---- */
+
+/* [B T last...] f32 in the pass's arena. */
+ma_status ma_pass_take(ma_pass *pass, ma_tensor *out, int64_t last, ma_error *err);
+/* out [B T N] = x [B T K] through the weight (and bias, where the checkpoint has one) of the slots. */
+ma_status ma_pass_linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot weight, ma_slot bias,
+                         int layer, ma_error *err);
+/* The spec's norm; `weight` is its slot, bias and alpha follow it.  In place allowed. */
+ma_status ma_pass_norm(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot weight, int layer,
+                       ma_error *err);
+/* x *= factor, in place; nothing where the factor is 1. */
+ma_status ma_pass_scale(ma_pass *pass, ma_tensor *x, double factor, ma_error *err);
+/* x = f(x, number), in place. */
+ma_status ma_pass_apply(ma_pass *pass, ma_tensor *x, ma_binary_kind kind, double number, ma_error *err);
+/* What a branch gave, through its norm and multiplier, visited as `.out`. */
+ma_status ma_pass_branch_out(ma_pass *pass, ma_tensor *out, ma_point point, ma_slot norm, int layer,
+                             ma_error *err);
+
+#endif

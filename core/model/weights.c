@@ -1,0 +1,277 @@
+/* Binding, checking and widening of weights.  Invariant after ma_weights_finish: a slot is bound exactly
+ * when the spec has a use for it (optional ones may be empty), and every shape fits. */
+#include "model/weights.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/memory.h"
+#include "tensor/ops.h"
+
+typedef struct bound {
+  ma_tensor stored; /* the checkpoint's */
+  ma_tensor wide;   /* f32, made at first use; empty before, or when `stored` serves as it is */
+} bound;
+
+struct ma_weights {
+  const ma_spec *spec;
+  bound global[MA_N_SLOTS];
+  bound (*layers)[MA_N_SLOTS]; /* [n_layers] */
+  size_t wide_bytes;           /* what keeping all f32 copies of matrices takes */
+  bool keeps_wide;
+};
+
+static const ma_slot_info slots[MA_N_SLOTS] = {
+#define MA_SLOT(constant, name, shape) {name, shape, false},
+#define MA_LAYER_SLOT(constant, name, shape) {name, shape, true},
+#include "model/slots.def"
+#undef MA_SLOT
+#undef MA_LAYER_SLOT
+};
+
+const ma_slot_info *ma_slot_describe(ma_slot slot) { return &slots[slot]; }
+
+ma_status ma_weights_new(ma_weights **out, const ma_spec *spec, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_weights *w = NULL;
+  *out = NULL;
+  MA_TRY(MA_NEW(&w, 1, err));
+  w->spec = spec;
+  MA_TRY(MA_NEW(&w->layers, spec->n_layers, err));
+  *out = w;
+  w = NULL;
+done:
+  ma_weights_close(w);
+  return st;
+}
+
+static void release_all(bound *b) {
+  for (int s = 0; s < MA_N_SLOTS; s++) {
+    ma_tensor_release(&b[s].stored);
+    ma_tensor_release(&b[s].wide);
+  }
+}
+
+void ma_weights_close(ma_weights *w) {
+  if (!w) return;
+  release_all(w->global);
+  for (int64_t l = 0; w->layers && l < w->spec->n_layers; l++) release_all(w->layers[l]);
+  ma_free(w->layers);
+  ma_free(w);
+}
+
+static bound *bound_at(ma_weights *w, ma_slot slot, int layer) {
+  return slots[slot].in_layer ? &w->layers[layer][slot] : &w->global[slot];
+}
+
+/* ---- what a spec needs ---- */
+
+typedef enum need { NEED_NOTHING, NEED_MAYBE, NEED_IT } need;
+
+static need when(bool condition) { return condition ? NEED_IT : NEED_NOTHING; }
+
+/* Weight, bias and alpha of a norm that is there when `present`. */
+static need norm_need(const ma_spec *s, bool present, int part) {
+  if (!present) return NEED_NOTHING;
+  if (part == 2) return when(s->norm == MA_NORM_DYT);
+  if (part == 1) return s->norm == MA_NORM_RMS ? NEED_NOTHING : NEED_MAYBE;
+  return s->norm == MA_NORM_LAYER ? NEED_MAYBE : NEED_IT; /* OLMo's layer norm has no parameters */
+}
+
+static need slot_need(const ma_spec *s, ma_slot slot) {
+  bool before = s->norm_before || s->norm_sum;
+  bool before_mlp = before && !s->shared_norm;
+  switch (slot) {
+    case MA_SLOT_EMBED_TOKENS:
+    case MA_SLOT_ATTN_Q:
+    case MA_SLOT_ATTN_K:
+    case MA_SLOT_ATTN_V:
+    case MA_SLOT_ATTN_PROJ:
+    case MA_SLOT_MLP_UP:
+    case MA_SLOT_MLP_PROJ:
+    case MA_SLOT_HEAD: return NEED_IT;
+    case MA_SLOT_EMBED_POSITIONS: return when(s->position == MA_POSITION_LEARNED);
+    case MA_SLOT_EMBED_PROJECT:
+    case MA_SLOT_FINAL_PROJECT: return when(s->d_embed != 0 && s->d_embed != s->d_model);
+    case MA_SLOT_EMBED_SCALE: return when(s->learned_embed_scale);
+    case MA_SLOT_ATTN_NORM: return norm_need(s, before, 0);
+    case MA_SLOT_ATTN_NORM_BIAS: return norm_need(s, before, 1);
+    case MA_SLOT_ATTN_NORM_ALPHA: return norm_need(s, before, 2);
+    case MA_SLOT_MLP_NORM: return norm_need(s, before_mlp, 0);
+    case MA_SLOT_MLP_NORM_BIAS: return norm_need(s, before_mlp, 1);
+    case MA_SLOT_MLP_NORM_ALPHA: return norm_need(s, before_mlp, 2);
+    case MA_SLOT_ATTN_NORM_AFTER:
+    case MA_SLOT_MLP_NORM_AFTER: return norm_need(s, s->norm_after, 0);
+    case MA_SLOT_ATTN_NORM_AFTER_BIAS:
+    case MA_SLOT_MLP_NORM_AFTER_BIAS: return norm_need(s, s->norm_after, 1);
+    case MA_SLOT_ATTN_NORM_AFTER_ALPHA:
+    case MA_SLOT_MLP_NORM_AFTER_ALPHA: return norm_need(s, s->norm_after, 2);
+    case MA_SLOT_FINAL_NORM: return norm_need(s, s->final_norm, 0);
+    case MA_SLOT_FINAL_NORM_BIAS: return norm_need(s, s->final_norm, 1);
+    case MA_SLOT_FINAL_NORM_ALPHA: return norm_need(s, s->final_norm, 2);
+    case MA_SLOT_ATTN_Q_NORM:
+    case MA_SLOT_ATTN_K_NORM: return when(s->qk_norm != MA_QK_NORM_NONE);
+    case MA_SLOT_ATTN_EXTRA_KEY:
+    case MA_SLOT_ATTN_EXTRA_VALUE: return when(s->kv_bias);
+    case MA_SLOT_MLP_GATE: return when(s->gated);
+    case MA_SLOT_MLP_GATE_BIAS: return s->gated ? NEED_MAYBE : NEED_NOTHING;
+    default: return NEED_MAYBE; /* biases of the projections */
+  }
+}
+
+/* What a letter of slots.def stands for; 0: any size. */
+static int64_t size_of_letter(const ma_spec *s, ma_slot slot, char letter) {
+  switch (letter) {
+    case 'V': return s->vocab_size;
+    case 'E': return s->d_embed ? s->d_embed : s->d_model;
+    case 'D': return s->d_model;
+    case 'Q': return s->n_heads * s->d_head;
+    case 'K': return s->n_kv_heads * s->d_head;
+    case 'H': return s->n_heads;
+    case 'd': return s->d_head;
+    case 'F': return s->d_ff;
+    case 'N':
+      if (s->qk_norm == MA_QK_NORM_HEAD) return s->d_head;
+      return (slot == MA_SLOT_ATTN_Q_NORM ? s->n_heads : s->n_kv_heads) * s->d_head;
+    case '1': return 1;
+    default: return 0;
+  }
+}
+
+/* ---- binding ---- */
+
+/* "layers.3.attn.q.weight" -> slot and layer; false when there is no such slot. */
+static bool parse_slot(const char *name, ma_slot *slot, int *layer) {
+  int used = 0;
+  *layer = -1;
+  if (sscanf(name, "layers.%d.%n", layer, &used) == 1 && used > 0) name += used;
+  for (int s = 0; s < MA_N_SLOTS; s++) {
+    if (slots[s].in_layer != (used > 0) || strcmp(slots[s].name, name) != 0) continue;
+    *slot = (ma_slot)s;
+    return true;
+  }
+  return false;
+}
+
+/* Whether the dims of `t` are those of the slot, leading ones possibly split. */
+static ma_status check_shape(const ma_weights *w, ma_slot slot, const char *name, const ma_tensor *t,
+                             ma_error *err) {
+  int64_t want[2];
+  int n = 0;
+  for (const char *c = slots[slot].shape; *c; c++)
+    if (*c != ' ') want[n++] = size_of_letter(w->spec, slot, *c);
+  bool fits = t->n_dims >= n || ma_tensor_count(t) == 1;
+  if (fits && n == 2) {
+    int64_t last = t->shape[t->n_dims - 1];
+    fits = last == want[1] && (want[0] == 0 || ma_tensor_count(t) == want[0] * last);
+  } else if (fits) {
+    fits = ma_tensor_count(t) == want[0];
+  }
+  if (fits) return MA_OK;
+  char has[MA_SHAPE_TEXT], wants[MA_SHAPE_TEXT];
+  return ma_fail(err, MA_BAD_FILE, "weight '%s' has shape %s, the config implies %s", name,
+                 ma_shape_text(has, t->n_dims, t->shape), ma_shape_text(wants, n, want));
+}
+
+ma_status ma_weights_bind(ma_weights *w, const char *name, const ma_tensor *t, ma_error *err) {
+  ma_slot slot;
+  int layer;
+  if (!parse_slot(name, &slot, &layer))
+    return ma_fail(err, MA_BAD_ARGUMENT, "no weight slot '%s'; core/model/slots.def lists them", name);
+  if (slots[slot].in_layer && (layer < 0 || layer >= w->spec->n_layers))
+    return ma_fail(err, MA_BAD_ARGUMENT, "weight slot '%s': the model has layers 0 to %lld", name,
+                   (long long)w->spec->n_layers - 1);
+  if (slot_need(w->spec, slot) == NEED_NOTHING)
+    return ma_fail(err, MA_BAD_FILE, "weight slot '%s' is filled, but this spec has no use for it", name);
+  ma_status st = check_shape(w, slot, name, t, err);
+  if (st != MA_OK) return st;
+  bound *b = bound_at(w, slot, layer);
+  ma_tensor_release(&b->wide);
+  ma_tensor_release(&b->stored);
+  b->stored = ma_tensor_retain(t);
+  return MA_OK;
+}
+
+/* ---- widening ---- */
+
+static bool is_matrix(ma_slot slot) {
+  return strchr(slots[slot].shape, ' ') && slot != MA_SLOT_ATTN_EXTRA_KEY &&
+         slot != MA_SLOT_ATTN_EXTRA_VALUE;
+}
+
+/* Rows of the token embedding are picked and widened one by one, never as a whole. */
+static bool is_picked(ma_slot slot) {
+  return slot == MA_SLOT_EMBED_TOKENS || slot == MA_SLOT_EMBED_POSITIONS;
+}
+
+/* A GEMM takes f32 with one contiguous dim. */
+static bool serves_as_is(const ma_tensor *t) {
+  if (t->dtype != MA_F32) return false;
+  if (t->n_dims < 2) return ma_tensor_is_contiguous(t);
+  return t->n_dims == 2 && (t->strides[0] == 1 || t->strides[1] == 1);
+}
+
+static size_t wide_bytes_of(const bound *b, ma_slot slot) {
+  if (!b->stored.storage || !is_matrix(slot) || is_picked(slot) || serves_as_is(&b->stored)) return 0;
+  return (size_t)ma_tensor_count(&b->stored) * sizeof(float);
+}
+
+static ma_status check_filled(const ma_weights *w, const bound *b, ma_slot slot, int64_t layer,
+                              ma_error *err) {
+  if (slot_need(w->spec, slot) != NEED_IT || b[slot].stored.storage) return MA_OK;
+  if (slots[slot].in_layer)
+    return ma_fail(err, MA_BAD_FILE, "the checkpoint fills no weight 'layers.%lld.%s'",
+                   (long long)layer, slots[slot].name);
+  return ma_fail(err, MA_BAD_FILE, "the checkpoint fills no weight '%s'", slots[slot].name);
+}
+
+ma_status ma_weights_finish(ma_weights *w, size_t wide_budget, ma_error *err) {
+  ma_status st = MA_OK;
+  w->wide_bytes = 0;
+  for (int s = 0; s < MA_N_SLOTS; s++) {
+    ma_slot slot = (ma_slot)s;
+    for (int64_t l = 0; l < (slots[s].in_layer ? w->spec->n_layers : 1); l++) {
+      const bound *b = slots[s].in_layer ? w->layers[l] : w->global;
+      MA_TRY(check_filled(w, b, slot, l, err));
+      w->wide_bytes += wide_bytes_of(&b[s], slot);
+    }
+  }
+  w->keeps_wide = w->wide_bytes <= wide_budget;
+done:
+  return st;
+}
+
+ma_status ma_weights_get(const ma_tensor **out, ma_weights *w, ma_slot slot, int layer, ma_error *err) {
+  ma_status st = MA_OK;
+  bound *b = bound_at(w, slot, layer);
+  *out = NULL;
+  if (!b->stored.storage) return MA_OK;
+  bool vector = !is_matrix(slot);
+  if (is_picked(slot) || (serves_as_is(&b->stored) && !(vector && b->stored.n_dims > 1)) ||
+      (!vector && !w->keeps_wide)) {
+    *out = &b->stored;
+    return MA_OK;
+  }
+  if (!b->wide.storage) {
+    /* Shaped as the slot says: [rows, last dim], or flat. */
+    ma_tensor copy = {0};
+    int64_t last = b->stored.shape[b->stored.n_dims > 0 ? b->stored.n_dims - 1 : 0];
+    int64_t matrix[2] = {-1, last}, flat[1] = {-1};
+    bool heads = slot == MA_SLOT_ATTN_EXTRA_KEY || slot == MA_SLOT_ATTN_EXTRA_VALUE;
+    if (heads) matrix[1] = w->spec->d_head;
+    st = ma_tensor_convert(&copy, &b->stored, MA_F32, err);
+    if (st == MA_OK)
+      st = ma_tensor_reshape(&b->wide, &copy, vector && !heads ? 1 : 2, vector && !heads ? flat : matrix, err);
+    ma_tensor_release(&copy);
+  }
+  if (st == MA_OK) *out = &b->wide;
+  return st;
+}
+
+bool ma_weights_has(const ma_weights *w, ma_slot slot, int layer) {
+  return (slots[slot].in_layer ? w->layers[layer] : w->global)[slot].stored.storage != NULL;
+}
+
+size_t ma_weights_wide_bytes(const ma_weights *w) { return w->keeps_wide ? w->wide_bytes : 0; }

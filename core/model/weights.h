@@ -1,0 +1,47 @@
+/* Weights: the checkpoint's tensors, bound to the slots of slots.def that the spec asks for.
+ *
+ * A bound tensor is a view of the mapped file.  Stored types other than f32, and views that a GEMM cannot
+ * take, are widened next to the product that uses them; where all of them fit in `wide_budget` bytes as
+ * f32, each is widened once instead, at its first use, and kept. */
+#ifndef MASSACT_MODEL_WEIGHTS_H
+#define MASSACT_MODEL_WEIGHTS_H
+
+#include "model/spec.h"
+#include "tensor/tensor.h"
+
+typedef enum ma_slot {
+#define MA_SLOT(constant, name, shape) MA_SLOT_##constant,
+#define MA_LAYER_SLOT MA_SLOT
+#include "model/slots.def"
+#undef MA_SLOT
+#undef MA_LAYER_SLOT
+  MA_N_SLOTS
+} ma_slot;
+
+typedef struct ma_slot_info {
+  const char *name, *shape;
+  bool in_layer;
+} ma_slot_info;
+
+typedef struct ma_weights ma_weights;
+
+const ma_slot_info *ma_slot_describe(ma_slot slot);
+
+/* `spec` is borrowed and must outlive the weights.  *out is new (ma_weights_close). */
+ma_status ma_weights_new(ma_weights **out, const ma_spec *spec, ma_error *err);
+void ma_weights_close(ma_weights *w); /* NULL is fine */
+
+/* Binds `t` (retained) to "embed.tokens" or "layers.3.attn.q.weight", after checking its shape against the
+ * spec: leading dims may be split ([H 2 d/2 D] for [Q D]), the product counts. */
+ma_status ma_weights_bind(ma_weights *w, const char *slot, const ma_tensor *t, ma_error *err);
+/* After binding: every slot that the spec needs is filled, none that it has no use for. */
+ma_status ma_weights_finish(ma_weights *w, size_t wide_budget, ma_error *err);
+
+/* The tensor to compute with (borrowed), or NULL where the slot is optional and empty. */
+ma_status ma_weights_get(const ma_tensor **out, ma_weights *w, ma_slot slot, int layer, ma_error *err);
+bool ma_weights_has(const ma_weights *w, ma_slot slot, int layer);
+
+/* Bytes of f32 copies that a full forward pass keeps. */
+size_t ma_weights_wide_bytes(const ma_weights *w);
+
+#endif
