@@ -1,6 +1,7 @@
 /* The attention branch: projections, qk-norm, rotation, scores, probabilities, mixing, projection.
  * Where nobody looks at scores or probabilities they never exist; looking does not change the result,
  * since the operations that show them do the same arithmetic on the same blocks. */
+#include <math.h>
 
 #include "model/model_internal.h"
 

@@ -33,10 +33,10 @@ bool ma_point_exists(const ma_spec *spec, ma_point point) {
 }
 
 int ma_place_order(ma_place place, const ma_spec *spec) {
-  int n_layers = (int)spec->n_layers;
-  if (place.point < MA_AT_IN) return place.point;
-  if (place.point > MA_AT_OUT) return n_layers * MA_N_POINTS + place.point;
-  return place.layer * MA_N_POINTS + place.point;
+  int point = (int)place.point, n_points = MA_N_POINTS;
+  if (point < (int)MA_AT_IN) return point;
+  if (point > (int)MA_AT_OUT) return (int)spec->n_layers * n_points + point;
+  return place.layer * n_points + point;
 }
 
 /* ---- patterns ---- */
