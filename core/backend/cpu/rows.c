@@ -1,0 +1,344 @@
+/* Plain loops that compilers vectorise; built with -ffp-contract=fast but without -ffast-math, so that
+ * infinities and NaNs stay what they are.  Reductions say `omp simd reduction`, which allows several partial
+ * sums and nothing else. */
+#include "backend/cpu/rows.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "backend/cpu/blocks.h"
+#include "tensor/half.h"
+
+#define PASTE(a, b) a##b
+#define NAME(a, b) PASTE(a, b)
+#define TEXT_OF(a) #a
+#define TEXT(a) TEXT_OF(a)
+
+/* ---- functions of one number (polynomials: S. Moshier, Cephes; within 2 ulp) ---- */
+
+static inline float exp_of(float x) {
+  /* e^x = 2^n e^r with |r| <= ln 2 / 2; adding and subtracting 1.5 x 2^23 rounds to an integer. */
+  float clamped = x < -87.33654f ? -87.33654f : x > 88.72283f ? 88.72283f : x;
+  float n = (clamped * 1.44269504f + 12582912.0f) - 12582912.0f;
+  float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  /* 2^128 is not a float: multiply by 2^(n - 1) and 2. */
+  float y = p * ma_f32_of_bits((uint32_t)((int32_t)n + 126) << 23) * 2.0f;
+  y = x < -87.33654f ? 0.0f : y;
+  y = x > 88.72283f ? INFINITY : y;
+  return x != x ? x : y;
+}
+
+static inline float tanh_of(float x) {
+  float a = fabsf(x), z = x * x;
+  float p = -5.70498872745e-3f;
+  p = p * z + 2.06390887954e-2f;
+  p = p * z - 5.37397155531e-2f;
+  p = p * z + 1.33314422036e-1f;
+  p = p * z - 3.33332819422e-1f;
+  float small = p * z * x + x;
+  float large = 1.0f - 2.0f / (exp_of(2.0f * a) + 1.0f);
+  return a < 0.625f ? small : copysignf(large, x);
+}
+
+static inline float erf_of(float x) {
+  float a = fabsf(x), z = x * x;
+  float p = 7.853861353153693e-5f;
+  p = p * z - 8.010193625184903e-4f;
+  p = p * z + 5.188327685732524e-3f;
+  p = p * z - 2.685381193529856e-2f;
+  p = p * z + 1.128358514861418e-1f;
+  p = p * z - 3.761262582423300e-1f;
+  p = p * z + 1.128379165726710f;
+  float q = 1.0f / (a < 1.0f ? 1.0f : a), y = q * q;
+  float near = 2.326819970068386e-2f;
+  near = near * y - 1.387039388740657e-1f;
+  near = near * y + 3.687424674597105e-1f;
+  near = near * y - 5.824733027278666e-1f;
+  near = near * y + 6.210004621745983e-1f;
+  near = near * y - 4.944515323274145e-1f;
+  near = near * y + 3.404879937665872e-1f;
+  near = near * y - 2.741127028184656e-1f;
+  near = near * y + 5.638259427386472e-1f;
+  float far = -1.047766399936249e+1f;
+  far = far * y + 1.297719955372516e+1f;
+  far = far * y - 7.495518717768503f;
+  far = far * y + 2.921019019210786f;
+  far = far * y - 1.015265279202700f;
+  far = far * y + 4.218463358204948e-1f;
+  far = far * y - 2.820767439740514e-1f;
+  far = far * y + 5.641895067754075e-1f;
+  float tail = 1.0f - exp_of(-z) * q * (a < 2.0f ? near : far);
+  return a < 1.0f ? p * x : copysignf(tail, x);
+}
+
+static inline float sigmoid_of(float x) { return 1.0f / (1.0f + exp_of(-x)); }
+static inline float silu_of(float x) { return x / (1.0f + exp_of(-x)); }
+static inline float relu_of(float x) { return x < 0.0f ? 0.0f : x; }
+static inline float gelu_of(float x) { return 0.5f * x * (1.0f + erf_of(x * 0.70710678f)); }
+static inline float gelu_tanh_of(float x) {
+  return 0.5f * x * (1.0f + tanh_of(0.79788456f * (x + 0.044715f * x * x * x)));
+}
+
+/* ---- elementwise ---- */
+
+#define MAP(expression)                    \
+  do {                                     \
+    for (size_t i = 0; i < n; i++) {       \
+      float x = a[i];                      \
+      out[i] = (expression);               \
+    }                                      \
+  } while (0);                             \
+  break
+
+static void unary(float *out, ma_unary_kind kind, const float *a, size_t n) {
+  switch (kind) {
+    case MA_UNARY_neg: MAP(-x);
+    case MA_UNARY_abs: MAP(fabsf(x));
+    case MA_UNARY_sign: MAP(x > 0 ? 1.0f : x < 0 ? -1.0f : x);
+    case MA_UNARY_exp: MAP(exp_of(x));
+    case MA_UNARY_log: MAP(logf(x));
+    case MA_UNARY_sqrt: MAP(sqrtf(x));
+    case MA_UNARY_rsqrt: MAP(1.0f / sqrtf(x));
+    case MA_UNARY_square: MAP(x * x);
+    case MA_UNARY_reciprocal: MAP(1.0f / x);
+    case MA_UNARY_sin: MAP(sinf(x));
+    case MA_UNARY_cos: MAP(cosf(x));
+    case MA_UNARY_tanh: MAP(tanh_of(x));
+    case MA_UNARY_sigmoid: MAP(sigmoid_of(x));
+    case MA_UNARY_relu: MAP(relu_of(x));
+    case MA_UNARY_silu: MAP(silu_of(x));
+    case MA_UNARY_gelu: MAP(gelu_of(x));
+    case MA_UNARY_gelu_tanh: MAP(gelu_tanh_of(x));
+    case MA_UNARY_floor: MAP(floorf(x));
+    case MA_UNARY_ceil: MAP(ceilf(x));
+    case MA_UNARY_round: MAP(rintf(x));
+    case MA_UNARY_isnan: MAP(x != x ? 1.0f : 0.0f);
+    case MA_UNARY_isinf: MAP(fabsf(x) == INFINITY ? 1.0f : 0.0f);
+    case MA_UNARY_isfinite: MAP(fabsf(x) < INFINITY ? 1.0f : 0.0f);
+    case MA_N_UNARY: break;
+  }
+}
+#undef MAP
+
+#define MAP(expression)                                   \
+  do {                                                    \
+    for (size_t i = 0; i < n; i++) {                      \
+      float x = a[i * a_step], y = b[i * b_step];         \
+      out[i] = (expression);                              \
+    }                                                     \
+  } while (0);                                            \
+  break
+
+static inline __attribute__((always_inline)) void binary_steps(float *out, ma_binary_kind kind,
+                                                               const float *a, size_t a_step,
+                                                               const float *b, size_t b_step, size_t n) {
+  switch (kind) {
+    case MA_BINARY_add: MAP(x + y);
+    case MA_BINARY_sub: MAP(x - y);
+    case MA_BINARY_mul: MAP(x * y);
+    case MA_BINARY_div: MAP(x / y);
+    case MA_BINARY_pow: MAP(powf(x, y));
+    case MA_BINARY_mod: MAP(x - y * floorf(x / y));
+    case MA_BINARY_minimum: MAP(x < y || x != x ? x : y);
+    case MA_BINARY_maximum: MAP(x > y || x != x ? x : y);
+    case MA_BINARY_gt: MAP(x > y ? 1.0f : 0.0f);
+    case MA_BINARY_ge: MAP(x >= y ? 1.0f : 0.0f);
+    case MA_BINARY_lt: MAP(x < y ? 1.0f : 0.0f);
+    case MA_BINARY_le: MAP(x <= y ? 1.0f : 0.0f);
+    case MA_BINARY_eq: MAP(x == y ? 1.0f : 0.0f);
+    case MA_BINARY_ne: MAP(x != y ? 1.0f : 0.0f);
+    case MA_N_BINARY: break;
+  }
+}
+#undef MAP
+
+/* Constant steps let the compiler see rows; the three combinations that occur are spelled out. */
+static void binary(float *out, ma_binary_kind kind, const float *a, size_t a_step, const float *b,
+                   size_t b_step, size_t n) {
+  if (a_step == 1 && b_step == 1) binary_steps(out, kind, a, 1, b, 1, n);
+  else if (a_step == 1) binary_steps(out, kind, a, 1, b, 0, n);
+  else if (b_step == 1) binary_steps(out, kind, a, 0, b, 1, n);
+  else binary_steps(out, kind, a, 0, b, 0, n);
+}
+
+static void gated(float *out, ma_unary_kind kind, const float *gate, const float *up, size_t n) {
+#define GATE(f)                                                   \
+  for (size_t i = 0; i < n; i++) out[i] = f(gate[i]) * up[i];     \
+  break
+  switch (kind) {
+    case MA_UNARY_silu: GATE(silu_of);
+    case MA_UNARY_gelu: GATE(gelu_of);
+    case MA_UNARY_gelu_tanh: GATE(gelu_tanh_of);
+    case MA_UNARY_relu: GATE(relu_of);
+    case MA_UNARY_sigmoid: GATE(sigmoid_of);
+    default:
+      /* No model gates with anything else; correct all the same, eight at a time. */
+      for (size_t i = 0; i < n; i += 8) {
+        float some[8];
+        size_t m = n - i < 8 ? n - i : 8;
+        unary(some, kind, gate + i, m);
+        for (size_t j = 0; j < m; j++) out[i + j] = some[j] * up[i + j];
+      }
+  }
+#undef GATE
+}
+
+/* ---- reductions ---- */
+
+static float row_max(const float *a, size_t n) {
+  float most = -INFINITY;
+  float nan = 0;
+#pragma omp simd reduction(max : most) reduction(+ : nan)
+  for (size_t i = 0; i < n; i++) {
+    most = a[i] > most ? a[i] : most;
+    nan += a[i] != a[i] ? 1.0f : 0.0f;
+  }
+  return nan > 0 ? NAN : most;
+}
+
+static float max_abs(const float *a, size_t n) {
+  float most = 0;
+#pragma omp simd reduction(max : most)
+  for (size_t i = 0; i < n; i++) {
+    float x = fabsf(a[i]);
+    most = x > most ? x : most;
+  }
+  return most;
+}
+
+static float sum_exp(const float *a, float shift, size_t n) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (size_t i = 0; i < n; i++) sum += exp_of(a[i] - shift);
+  return sum;
+}
+
+static void softmax(float *out, const float *a, size_t n) {
+  float most = row_max(a, n), sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (size_t i = 0; i < n; i++) {
+    float e = exp_of(a[i] - most);
+    out[i] = e;
+    sum += e;
+  }
+  float scale = 1.0f / sum;
+  for (size_t i = 0; i < n; i++) out[i] *= scale;
+}
+
+static void soften(float *a, float scale, float cap, size_t n) {
+  if (cap == 0) {
+    if (scale == 1) return;
+    for (size_t i = 0; i < n; i++) a[i] *= scale;
+  } else {
+    float inner = scale / cap;
+    for (size_t i = 0; i < n; i++) a[i] = cap * tanh_of(a[i] * inner);
+  }
+}
+
+/* ---- norms and position ---- */
+
+static void scale_row(float *out, const float *x, float mean, float scale, const float *weight,
+                      const float *bias, float offset, size_t n) {
+  if (weight && bias)
+    for (size_t i = 0; i < n; i++) out[i] = (x[i] - mean) * scale * (offset + weight[i]) + bias[i];
+  else if (weight)
+    for (size_t i = 0; i < n; i++) out[i] = (x[i] - mean) * scale * (offset + weight[i]);
+  else
+    for (size_t i = 0; i < n; i++) out[i] = (x[i] - mean) * scale + (bias ? bias[i] : 0.0f);
+}
+
+static void rms_norm(float *out, const float *x, const float *weight, float eps, float offset, size_t n) {
+  float squares = 0;
+#pragma omp simd reduction(+ : squares)
+  for (size_t i = 0; i < n; i++) squares += x[i] * x[i];
+  scale_row(out, x, 0, 1.0f / sqrtf(squares / (float)n + eps), weight, NULL, offset, n);
+}
+
+static void layer_norm(float *out, const float *x, const float *weight, const float *bias, float eps,
+                       float offset, size_t n) {
+  float sum = 0, squares = 0;
+#pragma omp simd reduction(+ : sum)
+  for (size_t i = 0; i < n; i++) sum += x[i];
+  float mean = sum / (float)n;
+#pragma omp simd reduction(+ : squares)
+  for (size_t i = 0; i < n; i++) squares += (x[i] - mean) * (x[i] - mean);
+  scale_row(out, x, mean, 1.0f / sqrtf(squares / (float)n + eps), weight, bias, offset, n);
+}
+
+static void dyt(float *out, const float *x, float alpha, const float *weight, const float *bias, size_t n) {
+  for (size_t i = 0; i < n; i++) out[i] = weight[i] * tanh_of(alpha * x[i]) + (bias ? bias[i] : 0.0f);
+}
+
+static void rope(float *out, const float *x, const float *cosine, const float *sine, size_t half, size_t n) {
+  for (size_t i = 0; i < half; i++) {
+    float first = x[i], second = x[i + half];
+    out[i] = first * cosine[i] - second * sine[i];
+    out[i + half] = second * cosine[i] + first * sine[i];
+  }
+  if (out != x) memcpy(out + 2 * half, x + 2 * half, (n - 2 * half) * sizeof *x);
+}
+
+/* ---- dtypes ---- */
+
+static void widen(float *out, const void *in, ma_dtype dtype, size_t n) {
+  switch (dtype) {
+    case MA_F32: memcpy(out, in, n * sizeof *out); break;
+    case MA_F16:
+      for (size_t i = 0; i < n; i++) out[i] = ma_f16_to_f32(((const uint16_t *)in)[i]);
+      break;
+    case MA_BF16:
+      for (size_t i = 0; i < n; i++) out[i] = ma_bf16_to_f32(((const uint16_t *)in)[i]);
+      break;
+    case MA_I32:
+      for (size_t i = 0; i < n; i++) out[i] = (float)((const int32_t *)in)[i];
+      break;
+    case MA_I64:
+      for (size_t i = 0; i < n; i++) out[i] = (float)((const int64_t *)in)[i];
+      break;
+    case MA_U8:
+      for (size_t i = 0; i < n; i++) out[i] = (float)((const uint8_t *)in)[i];
+      break;
+    default: ma_blocks_widen(out, in, dtype, n);
+  }
+}
+
+static void narrow(void *out, const float *in, ma_dtype dtype, size_t n) {
+  switch (dtype) {
+    case MA_F16:
+      for (size_t i = 0; i < n; i++) ((uint16_t *)out)[i] = ma_f16_from_f32(in[i]);
+      break;
+    case MA_BF16:
+      for (size_t i = 0; i < n; i++) ((uint16_t *)out)[i] = ma_bf16_from_f32(in[i]);
+      break;
+    case MA_U8:
+      for (size_t i = 0; i < n; i++) ((uint8_t *)out)[i] = (uint8_t)(in[i] != 0);
+      break;
+    default: memcpy(out, in, n * sizeof *in);
+  }
+}
+
+extern const ma_rows NAME(ma_rows_, MA_ISA);
+const ma_rows NAME(ma_rows_, MA_ISA) = {
+    .name = TEXT(MA_ISA),
+    .widen = widen,
+    .narrow = narrow,
+    .unary = unary,
+    .binary = binary,
+    .gated = gated,
+    .max = row_max,
+    .max_abs = max_abs,
+    .sum_exp = sum_exp,
+    .softmax = softmax,
+    .soften = soften,
+    .rms_norm = rms_norm,
+    .layer_norm = layer_norm,
+    .dyt = dyt,
+    .rope = rope,
+};

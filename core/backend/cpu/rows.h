@@ -1,0 +1,42 @@
+/* Loops over contiguous rows, in one build for each instruction set. */
+#ifndef MASSACT_BACKEND_CPU_ROWS_H
+#define MASSACT_BACKEND_CPU_ROWS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tensor/ops.h"
+
+typedef struct ma_rows {
+  const char *name; /* "avx512" */
+
+  /* `n` elements at `in` (a whole number of blocks) as f32; i32, i64 and u8 too. */
+  void (*widen)(float *out, const void *in, ma_dtype dtype, size_t n);
+  /* The way back, to f32, f16 or bf16. */
+  void (*narrow)(void *out, const float *in, ma_dtype dtype, size_t n);
+
+  /* out = f(a); out may be a.  Kinds with a u8 result give 0 and 1 here. */
+  void (*unary)(float *out, ma_unary_kind kind, const float *a, size_t n);
+  /* out = f(a, b); a_step and b_step are 1, or 0 for one number that serves all. */
+  void (*binary)(float *out, ma_binary_kind kind, const float *a, size_t a_step, const float *b,
+                 size_t b_step, size_t n);
+  void (*gated)(float *out, ma_unary_kind kind, const float *gate, const float *up, size_t n);
+
+  float (*max)(const float *a, size_t n);        /* NaN where there is one; -inf for n = 0 */
+  float (*max_abs)(const float *a, size_t n);    /* NaNs are passed over */
+  float (*sum_exp)(const float *a, float shift, size_t n); /* sum of e^(a - shift) */
+  void (*softmax)(float *out, const float *a, size_t n);   /* out may be a */
+  void (*soften)(float *a, float scale, float cap, size_t n); /* a = cap tanh(scale a / cap), or scale a */
+
+  void (*rms_norm)(float *out, const float *x, const float *weight, float eps, float offset, size_t n);
+  void (*layer_norm)(float *out, const float *x, const float *weight, const float *bias, float eps,
+                     float offset, size_t n);
+  void (*dyt)(float *out, const float *x, float alpha, const float *weight, const float *bias, size_t n);
+  /* One head: pairs (i, i + half) turn; the rest of the head is copied. */
+  void (*rope)(float *out, const float *x, const float *cosine, const float *sine, size_t half, size_t n);
+} ma_rows;
+
+/* The best build that this processor runs, or the one that MASSACT_ISA names. */
+const ma_rows *ma_rows_get(void);
+
+#endif

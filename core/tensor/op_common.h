@@ -1,0 +1,40 @@
+/* What every operation does before its kernel: inputs alive and on one device, the output made or checked. */
+#ifndef MASSACT_TENSOR_OP_COMMON_H
+#define MASSACT_TENSOR_OP_COMMON_H
+
+#include "tensor/backend.h"
+
+/* A call in progress: names the operation in messages, and drops the output again on failure. */
+typedef struct ma_op {
+  const char *name;
+  ma_device *device; /* of the first input seen */
+  ma_tensor *out;
+  bool has_made;     /* the output is this call's own */
+  ma_error *err;
+} ma_op;
+
+static inline ma_op ma_op_begin(const char *name, ma_tensor *out, ma_error *err) {
+  return (ma_op){.name = name, .out = out, .err = err};
+}
+
+/* `t` may be NULL (an optional input). */
+ma_status ma_op_input(ma_op *op, const ma_tensor *t);
+/* As ma_op_input, and a plain type: block types have to be converted first. */
+ma_status ma_op_plain(ma_op *op, const ma_tensor *t);
+/* Makes the output, or checks the one that was given. */
+ma_status ma_op_output(ma_op *op, ma_dtype dtype, int n_dims, const int64_t *shape);
+/* Fails with both shapes: "linear: [..] does not fit [..]". */
+ma_status ma_op_misfit(const ma_op *op, const ma_tensor *a, const ma_tensor *b);
+/* Ends the call: the status, after cleaning up. */
+ma_status ma_op_end(ma_op *op, ma_status st);
+ma_status ma_op_lacks_kernel(const ma_op *op);
+
+/* ma_op_run(op, kernel, arguments): dispatches to the device's backend. */
+#define ma_op_run(op, kernel, ...)                                                                 \
+  ((op)->device->backend->kernels->kernel ? (op)->device->backend->kernels->kernel(__VA_ARGS__) \
+                                          : ma_op_lacks_kernel(op))
+
+/* Shape of two tensors broadcast against each other. */
+ma_status ma_op_broadcast(const ma_op *op, int *n_dims, int64_t *shape, const ma_tensor *a, const ma_tensor *b);
+
+#endif
