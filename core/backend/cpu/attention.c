@@ -1,0 +1,224 @@
+/* Causal attention in blocks of query rows: a block's scores are one GEMM over the keys that it can see, then
+ * rows of softmax, then one GEMM with the values.  A block's scores fit in a thread's scratch, so T x T never
+ * exists; the operations that show scores or probabilities run the same steps on the same blocks, so that
+ * what they give is bit for bit what the whole would have used. */
+#include <math.h>
+#include <string.h>
+
+#include "backend/cpu/blas.h"
+#include "backend/cpu/cpu_internal.h"
+#include "base/memory.h"
+#include "base/threads.h"
+
+enum { BLOCK = 64 }; /* query rows: enough for GEMM, few enough that a causal block wastes little */
+
+typedef struct attention_job {
+  const ma_rows *rows;
+  const ma_attention_how *how;
+  const ma_tensor *q, *k, *v;
+  ma_tensor *out;                 /* z, or scores */
+  const ma_tensor *probs;         /* of attention_mix */
+  int64_t B, H, G, Tq, Tk, d, E;  /* E: 1 with an extra key, which is column 0 */
+  int64_t n_blocks;
+  float *scratch;                 /* BLOCK * (E + Tk) a thread */
+} attention_job;
+
+/* A block of query rows of one head, and the keys that any of them sees. */
+typedef struct block {
+  int64_t b, h, first, n;         /* rows first .. first + n - 1 */
+  int64_t low, high;              /* keys low .. high - 1 */
+} block;
+
+/* The longest blocks come first, so that no thread is left with one at the end. */
+static block locate(const attention_job *j, int64_t i) {
+  int64_t heads = j->B * j->H, row_block = j->n_blocks - 1 - i / heads, head = i % heads;
+  block at = {.b = head / j->H, .h = head % j->H, .first = row_block * BLOCK};
+  at.n = j->Tq - at.first < BLOCK ? j->Tq - at.first : BLOCK;
+  int64_t past = j->Tk - j->Tq;
+  at.high = past + at.first + at.n;
+  at.low = j->how->window > 0 ? past + at.first - j->how->window + 1 : 0;
+  if (at.low < 0) at.low = 0;
+  return at;
+}
+
+static const float *head_data(const ma_tensor *t, int64_t b, int64_t row, int64_t h) {
+  return (const float *)t->storage->data + t->offset + b * t->strides[0] + row * t->strides[1] +
+         h * t->strides[2];
+}
+
+static float dot(const float *a, const float *b, int64_t n) {
+  float sum = 0;
+  for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
+  return sum;
+}
+
+/* ---- scores of a block: rows `step` apart, column 0 the extra key, then keys low .. high - 1 ---- */
+
+static void score_rows(const attention_job *j, const block *at, float *scores, int64_t step) {
+  int64_t keys = at->high - at->low, past = j->Tk - j->Tq, group = at->h / (j->H / j->G);
+  const ma_attention_how *how = j->how;
+  const float *q = head_data(j->q, at->b, at->first, at->h);
+  ma_sgemm(at->n, keys, j->d, 1, (ma_matrix){q, j->q->strides[1], false},
+           (ma_matrix){head_data(j->k, at->b, at->low, group), j->k->strides[1], true}, 0, scores + j->E, step);
+  for (int64_t i = 0; i < at->n; i++) {
+    float *row = scores + i * step;
+    if (how->extra_key)
+      row[0] = dot(q + i * j->q->strides[1], (const float *)ma_tensor_data(how->extra_key) + at->h * j->d, j->d);
+    j->rows->soften(row, how->scale, how->softcap, (size_t)(j->E + keys));
+    row += j->E;
+    int64_t position = past + at->first + i, oldest = how->window > 0 ? position - how->window + 1 : 0;
+    if (how->alibi_slopes)
+      for (int64_t k = 0; k < keys; k++) row[k] += how->alibi_slopes[at->h] * (float)(at->low + k - position);
+    for (int64_t k = at->low; k < oldest; k++) row[k - at->low] = -INFINITY;
+    for (int64_t k = position + 1; k < at->high; k++) row[k - at->low] = -INFINITY;
+  }
+}
+
+/* ---- values mixed by probabilities: rows `step` apart, as above ---- */
+
+static void mix_rows(const attention_job *j, const block *at, const float *probs, int64_t step) {
+  int64_t keys = at->high - at->low, group = at->h / (j->H / j->G);
+  float *z = (float *)j->out->storage->data + j->out->offset + at->b * j->out->strides[0] +
+             at->first * j->out->strides[1] + at->h * j->out->strides[2];
+  const ma_tensor *extra = j->how->extra_value;
+  for (int64_t i = 0; extra && i < at->n; i++) {
+    const float *value = (const float *)ma_tensor_data(extra) + at->h * j->d;
+    for (int64_t e = 0; e < j->d; e++) z[i * j->out->strides[1] + e] = probs[i * step] * value[e];
+  }
+  ma_sgemm(at->n, j->d, keys, 1, (ma_matrix){probs + j->E, step, false},
+           (ma_matrix){head_data(j->v, at->b, at->low, group), j->v->strides[1], false}, extra ? 1 : 0, z,
+           j->out->strides[1]);
+}
+
+/* ---- the three kernels ---- */
+
+static void attend(void *self, size_t from, size_t to) {
+  const attention_job *j = self;
+  int64_t step = j->E + j->Tk;
+  float *scores = j->scratch + BLOCK * step * ma_thread_index();
+  for (size_t i = from; i < to; i++) {
+    block at = locate(j, (int64_t)i);
+    score_rows(j, &at, scores, step);
+    for (int64_t r = 0; r < at.n; r++)
+      j->rows->softmax(scores + r * step, scores + r * step, (size_t)(j->E + at.high - at.low));
+    mix_rows(j, &at, scores, step);
+  }
+}
+
+/* Columns that the block does not cover are hidden from all its rows. */
+static void show_scores(void *self, size_t from, size_t to) {
+  const attention_job *j = self;
+  int64_t step = j->E + j->Tk;
+  float *scratch = j->scratch + BLOCK * step * ma_thread_index();
+  for (size_t i = from; i < to; i++) {
+    block at = locate(j, (int64_t)i);
+    score_rows(j, &at, scratch, step);
+    for (int64_t r = 0; r < at.n; r++) {
+      const int64_t *s = j->out->strides;
+      float *row = (float *)j->out->storage->data + j->out->offset + at.b * s[0] + at.h * s[1] +
+                   (at.first + r) * s[2];
+      for (int64_t k = 0; k < j->E; k++) row[k] = scratch[r * step + k];
+      for (int64_t k = 0; k < j->Tk; k++)
+        row[j->E + k] = k < at.low || k >= at.high ? -INFINITY : scratch[r * step + j->E + k - at.low];
+    }
+  }
+}
+
+/* A hook may have written anywhere: probabilities outside the block's keys count too, in a product of their
+ * own, so that untouched ones give what the whole gives. */
+static void mix_shown(void *self, size_t from, size_t to) {
+  const attention_job *j = self;
+  int64_t step = j->E + j->Tk;
+  float *scratch = j->scratch + BLOCK * step * ma_thread_index();
+  for (size_t i = from; i < to; i++) {
+    block at = locate(j, (int64_t)i);
+    bool has_more = false;
+    for (int64_t r = 0; r < at.n; r++) {
+      const int64_t *s = j->probs->strides;
+      const float *row = (const float *)j->probs->storage->data + j->probs->offset + at.b * s[0] +
+                         at.h * s[1] + (at.first + r) * s[2];
+      memcpy(scratch + r * step, row, (size_t)j->E * sizeof *row);
+      memcpy(scratch + r * step + j->E, row + j->E + at.low, (size_t)(at.high - at.low) * sizeof *row);
+      for (int64_t k = 0; k < j->Tk && !has_more; k++)
+        has_more = (k < at.low || k >= at.high) && row[j->E + k] != 0;
+    }
+    if (has_more) {
+      at.low = 0;
+      at.high = j->Tk;
+      for (int64_t r = 0; r < at.n; r++) {
+        const int64_t *s = j->probs->strides;
+        memcpy(scratch + r * step, (const float *)j->probs->storage->data + j->probs->offset + at.b * s[0] +
+                                       at.h * s[1] + (at.first + r) * s[2], (size_t)step * sizeof(float));
+      }
+    }
+    mix_rows(j, &at, scratch, step);
+  }
+}
+
+static ma_status run(attention_job *j, ma_parallel_body *body, ma_error *err) {
+  ma_status st = MA_OK;
+  size_t floats = (size_t)(BLOCK * (j->E + j->Tk)) * (size_t)ma_threads();
+  j->rows = ma_rows_get();
+  j->n_blocks = (j->Tq + BLOCK - 1) / BLOCK;
+  MA_TRY(ma_blas_open(err));
+  MA_TRY(ma_alloc_aligned((void **)&j->scratch, floats * sizeof(float), err));
+  /* One block is a piece of its own: blocks differ in length. */
+  ma_parallel_for((size_t)(j->B * j->H * j->n_blocks), 1, body, j);
+done:
+  ma_free(j->scratch);
+  return st;
+}
+
+/* Heads must be contiguous for GEMM; anything else is copied. */
+static ma_status as_heads(ma_tensor *out, const ma_tensor *t, ma_error *err) {
+  if (t->strides[3] == 1 || t->shape[3] == 1) {
+    *out = ma_tensor_retain(t);
+    return MA_OK;
+  }
+  return ma_tensor_convert(out, t, MA_F32, err);
+}
+
+ma_status ma_cpu_attention(ma_tensor *out, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
+                           const ma_attention_how *how, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_tensor heads[3] = {{0}, {0}, {0}};
+  attention_job j = {.how = how, .q = &heads[0], .k = &heads[1], .v = &heads[2], .out = out,
+                     .B = q->shape[0], .H = q->shape[2], .G = k->shape[2], .Tq = q->shape[1],
+                     .Tk = k->shape[1], .d = q->shape[3], .E = how->extra_key ? 1 : 0};
+  MA_TRY(as_heads(&heads[0], q, err));
+  MA_TRY(as_heads(&heads[1], k, err));
+  MA_TRY(as_heads(&heads[2], v, err));
+  MA_TRY(run(&j, attend, err));
+done:
+  for (int i = 0; i < 3; i++) ma_tensor_release(&heads[i]);
+  return st;
+}
+
+ma_status ma_cpu_attention_scores(ma_tensor *out, const ma_tensor *q, const ma_tensor *k,
+                                  const ma_attention_how *how, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_tensor heads[2] = {{0}, {0}};
+  attention_job j = {.how = how, .q = &heads[0], .k = &heads[1], .out = out, .B = q->shape[0],
+                     .H = q->shape[2], .G = k->shape[2], .Tq = q->shape[1], .Tk = k->shape[1],
+                     .d = q->shape[3], .E = how->extra_key ? 1 : 0};
+  MA_TRY(as_heads(&heads[0], q, err));
+  MA_TRY(as_heads(&heads[1], k, err));
+  MA_TRY(run(&j, show_scores, err));
+done:
+  for (int i = 0; i < 2; i++) ma_tensor_release(&heads[i]);
+  return st;
+}
+
+ma_status ma_cpu_attention_mix(ma_tensor *out, const ma_tensor *probs, const ma_tensor *v,
+                               const ma_attention_how *how, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_tensor heads = {0};
+  attention_job j = {.how = how, .probs = probs, .v = &heads, .out = out, .B = probs->shape[0],
+                     .H = probs->shape[1], .G = v->shape[2], .Tq = probs->shape[2], .Tk = v->shape[1],
+                     .d = v->shape[3], .E = how->extra_value ? 1 : 0};
+  MA_TRY(as_heads(&heads, v, err));
+  MA_TRY(run(&j, mix_shown, err));
+done:
+  ma_tensor_release(&heads);
+  return st;
+}

@@ -1,0 +1,137 @@
+/* Cross-entropy.  From hidden states, logits exist a tile at a time: a block of rows against a tile of the
+ * vocabulary, folded into each row's running maximum and sum of exponentials. */
+#include <math.h>
+
+#include "backend/cpu/blas.h"
+#include "backend/cpu/cpu_internal.h"
+#include "base/memory.h"
+#include "base/threads.h"
+
+/* -log p(target) of a row whose logits have been seen in tiles. */
+typedef struct tally {
+  float most;   /* largest logit so far */
+  double sum;   /* of e^(logit - most) */
+  float target; /* the target's logit */
+} tally;
+
+static void fold(const ma_rows *rows, tally *t, const float *logits, int64_t first, int64_t n, int64_t target) {
+  float most = rows->max(logits, (size_t)n);
+  if (!(most <= t->most)) {
+    /* Also where it is NaN: then everything after is. */
+    t->sum *= exp((double)(t->most - most));
+    t->most = most;
+  }
+  if (t->most != -INFINITY) t->sum += (double)rows->sum_exp(logits, t->most, (size_t)n);
+  if (target >= first && target < first + n) t->target = logits[target - first];
+}
+
+static float loss_of(const tally *t) { return (float)((double)t->most + log(t->sum) - (double)t->target); }
+
+static ma_status check_target(int64_t target, int64_t n, ma_error *err) {
+  if (target < n) return MA_OK;
+  return ma_fail(err, MA_BAD_ARGUMENT, "cross_entropy: target %lld is outside the vocabulary of %lld",
+                 (long long)target, (long long)n);
+}
+
+static ma_status check_targets(const ma_tensor *targets, int64_t n, ma_error *err) {
+  ma_status st = MA_OK;
+  for (int64_t i = 0; i < targets->shape[0] && st == MA_OK; i++)
+    st = check_target(((const int64_t *)targets->storage->data)[targets->offset + i * targets->strides[0]], n, err);
+  return st;
+}
+
+typedef struct loss_job {
+  const ma_rows *rows;
+  const ma_tensor *targets;
+  float *logits; /* written to only where there is a bias, a scale or a cap */
+  const float *bias;
+  int64_t step, first, n, first_row;
+  float scale, cap;
+  tally *tallies;
+} loss_job;
+
+static int64_t target_of(const loss_job *j, int64_t row) {
+  return ((const int64_t *)j->targets->storage->data)[j->targets->offset + row * j->targets->strides[0]];
+}
+
+static void fold_rows(void *self, size_t from, size_t to) {
+  const loss_job *j = self;
+  for (size_t i = from; i < to; i++) {
+    float *row = j->logits + (int64_t)i * j->step;
+    if (j->bias) j->rows->binary(row, MA_BINARY_add, row, 1, j->bias + j->first, 1, (size_t)j->n);
+    j->rows->soften(row, j->scale, j->cap, (size_t)j->n);
+    fold(j->rows, &j->tallies[i], row, j->first, j->n, target_of(j, j->first_row + (int64_t)i));
+  }
+}
+
+static void store_losses(const loss_job *j, ma_tensor *out, int64_t n_rows) {
+  for (int64_t i = 0; i < n_rows; i++) {
+    int64_t row = j->first_row + i;
+    ma_element_store(out, out->offset + row * out->strides[0],
+                     target_of(j, row) < 0 ? 0 : (double)loss_of(&j->tallies[i]));
+  }
+}
+
+static void start_tallies(tally *tallies, int64_t n) {
+  for (int64_t i = 0; i < n; i++) tallies[i] = (tally){.most = -INFINITY};
+}
+
+ma_status ma_cpu_cross_entropy(ma_tensor *out, const ma_tensor *logits, const ma_tensor *targets, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_tensor rows = {0};
+  loss_job j = {.rows = ma_rows_get(), .targets = targets, .n = logits->shape[1], .step = logits->shape[1], .scale = 1};
+  int64_t n = logits->shape[0];
+  MA_TRY(check_targets(targets, j.n, err));
+  MA_TRY(ma_cpu_as_f32(&rows, logits, err));
+  MA_TRY(MA_NEW(&j.tallies, n, err));
+  start_tallies(j.tallies, n);
+  j.logits = ma_tensor_data(&rows);
+  ma_parallel_for((size_t)n, (size_t)(16384 / (j.n + 1) + 1), fold_rows, &j);
+  store_losses(&j, out, n);
+done:
+  ma_free(j.tallies);
+  ma_tensor_release(&rows);
+  return st;
+}
+
+ma_status ma_cpu_linear_cross_entropy(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight,
+                                      const ma_tensor *bias, const ma_tensor *targets,
+                                      const ma_logits_how *how, ma_error *err) {
+  enum { ROWS = 512, TILE = 1024 }; /* 2 MiB of logits: what fold_rows reads is still in the cache */
+  ma_status st = MA_OK;
+  ma_tensor in = {0}, added = {0};
+  float *logits = NULL, *scratch = NULL;
+  int64_t n = x->shape[0], k = x->shape[1], vocabulary = weight->shape[0];
+  loss_job j = {.rows = ma_rows_get(), .targets = targets, .step = TILE, .cap = how->softcap,
+                .scale = how->scale == 0 ? 1 : how->scale};
+  MA_TRY(ma_blas_open(err));
+  MA_TRY(check_targets(targets, vocabulary, err));
+  MA_TRY(ma_cpu_as_f32(&in, x, err));
+  if (bias) {
+    MA_TRY(ma_cpu_as_f32(&added, bias, err));
+    j.bias = ma_tensor_data(&added);
+  }
+  MA_TRY(ma_alloc_aligned((void **)&logits, sizeof(float) * ROWS * TILE, err));
+  if (!ma_cpu_is_gemm_ready(weight))
+    MA_TRY(ma_alloc_aligned((void **)&scratch, (size_t)(TILE * k) * sizeof(float), err));
+  MA_TRY(MA_NEW(&j.tallies, ROWS, err));
+  j.logits = logits;
+  for (j.first_row = 0; j.first_row < n; j.first_row += ROWS) {
+    int64_t rows = n - j.first_row < ROWS ? n - j.first_row : ROWS;
+    start_tallies(j.tallies, rows);
+    for (j.first = 0; j.first < vocabulary; j.first += TILE) {
+      j.n = vocabulary - j.first < TILE ? vocabulary - j.first : TILE;
+      ma_cpu_times_rows(j.rows, (const float *)ma_tensor_data(&in) + j.first_row * k, k, rows, weight, j.first,
+                        j.n, scratch, 0, logits, TILE);
+      ma_parallel_for((size_t)rows, 16, fold_rows, &j);
+    }
+    store_losses(&j, out, rows);
+  }
+done:
+  ma_free(logits);
+  ma_free(scratch);
+  ma_free(j.tallies);
+  ma_tensor_release(&in);
+  ma_tensor_release(&added);
+  return st;
+}

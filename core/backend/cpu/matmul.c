@@ -1,0 +1,146 @@
+/* Products through BLAS.  Weights that are not f32 are widened a panel of rows at a time, next to the GEMM
+ * that uses them, so that a quantised matrix never exists whole as f32. */
+#include "backend/cpu/blas.h"
+#include "backend/cpu/cpu_internal.h"
+#include "base/memory.h"
+#include "base/threads.h"
+
+/* ---- weights ---- */
+
+bool ma_cpu_is_gemm_ready(const ma_tensor *w) {
+  return w->dtype == MA_F32 && w->n_dims == 2 && (w->strides[0] == 1 || w->strides[1] == 1);
+}
+
+static ma_matrix transposed_weight(const ma_tensor *w, int64_t first) {
+  const float *data = (const float *)ma_tensor_data(w) + first * w->strides[0];
+  /* [N K] with contiguous rows is read transposed; GPT-2's [K N], seen as [N K], as it lies. */
+  if (w->strides[1] == 1) return (ma_matrix){data, w->strides[0] > 0 ? w->strides[0] : w->shape[1], true};
+  return (ma_matrix){data, w->strides[1], false};
+}
+
+typedef struct widening {
+  const ma_rows *rows;
+  const ma_tensor *weight;
+  int64_t first, k;
+  float *out;
+} widening;
+
+/* Element offset of row `index` of a weight whose leading dims may be split. */
+static int64_t row_offset(const ma_tensor *w, int64_t index) {
+  int64_t at = w->offset;
+  for (int d = w->n_dims - 2; d >= 0; d--) {
+    at += index % w->shape[d] * w->strides[d];
+    index /= w->shape[d];
+  }
+  return at;
+}
+
+static void widen_rows(void *self, size_t from, size_t to) {
+  widening *j = self;
+  for (size_t i = from; i < to; i++) {
+    float *row = j->out + (int64_t)i * j->k;
+    int64_t at = row_offset(j->weight, j->first + (int64_t)i);
+    const float *got = ma_row_load(j->rows, row, j->weight, at, j->weight->strides[j->weight->n_dims - 1],
+                                   (size_t)j->k);
+    if (got != row)
+      for (int64_t e = 0; e < j->k; e++) row[e] = got[e];
+  }
+}
+
+void ma_cpu_times_rows(const ma_rows *rows, const float *x, int64_t x_step, int64_t m, const ma_tensor *w,
+                       int64_t first, int64_t n, float *scratch, float beta, float *c, int64_t c_step) {
+  int64_t k = w->shape[w->n_dims - 1];
+  ma_matrix right;
+  if (ma_cpu_is_gemm_ready(w)) {
+    right = transposed_weight(w, first);
+  } else {
+    widening job = {rows, w, first, k, scratch};
+    ma_parallel_for((size_t)n, (size_t)(16384 / k + 1), widen_rows, &job);
+    right = (ma_matrix){scratch, k, true};
+  }
+  ma_sgemm(m, n, k, 1, (ma_matrix){x, x_step, false}, right, beta, c, c_step);
+}
+
+/* ---- linear ---- */
+
+typedef struct bias_job {
+  float *out;
+  const float *bias;
+  int64_t n;
+} bias_job;
+
+static void put_bias(void *self, size_t from, size_t to) {
+  bias_job *j = self;
+  for (size_t i = from; i < to; i++) {
+    float *row = j->out + (int64_t)i * j->n;
+    for (int64_t e = 0; e < j->n; e++) row[e] = j->bias[e];
+  }
+}
+
+ma_status ma_cpu_linear(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
+                        ma_error *err) {
+  enum { PANEL_FLOATS = 1 << 20 }; /* 4 MiB: stays in the second- and third-level caches */
+  ma_status st = MA_OK;
+  ma_tensor in = {0}, added = {0};
+  float *scratch = NULL;
+  int64_t k = x->shape[x->n_dims - 1], n = out->shape[out->n_dims - 1];
+  int64_t m = n > 0 ? ma_tensor_count(out) / n : 0, panel = n;
+  float *c = ma_tensor_data(out);
+  MA_TRY(ma_blas_open(err));
+  MA_TRY(ma_cpu_as_f32(&in, x, err));
+  if (!ma_cpu_is_gemm_ready(weight)) {
+    panel = PANEL_FLOATS / (k > 0 ? k : 1) + 1;
+    if (panel > n) panel = n;
+    MA_TRY(ma_alloc_aligned((void **)&scratch, (size_t)(panel * k) * sizeof(float), err));
+  }
+  if (bias) {
+    MA_TRY(ma_cpu_as_f32(&added, bias, err));
+    bias_job job = {c, ma_tensor_data(&added), n};
+    ma_parallel_for((size_t)m, (size_t)(16384 / (n + 1) + 1), put_bias, &job);
+  }
+  for (int64_t first = 0; first < n; first += panel) {
+    int64_t width = n - first < panel ? n - first : panel;
+    ma_cpu_times_rows(ma_rows_get(), ma_tensor_data(&in), k, m, weight, first, width, scratch, bias ? 1 : 0,
+                      c + first, n);
+  }
+done:
+  ma_free(scratch);
+  ma_tensor_release(&in);
+  ma_tensor_release(&added);
+  return st;
+}
+
+/* ---- matmul ---- */
+
+ma_status ma_cpu_matmul(ma_tensor *out, const ma_tensor *a, const ma_tensor *b, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_tensor left = {0}, right = {0}, whole = {0};
+  int n_batch = out->n_dims - 2;
+  int64_t m = out->shape[n_batch], n = out->shape[n_batch + 1], k = a->shape[a->n_dims - 1];
+  ma_walk walk;
+  MA_TRY(ma_blas_open(err));
+  MA_TRY(ma_cpu_as_f32(&left, a, err));
+  MA_TRY(ma_cpu_as_f32(&right, b, err));
+  if (ma_tensor_is_contiguous(out)) whole = ma_tensor_retain(out);
+  else MA_TRY(ma_tensor_new_like(&whole, out, MA_F32, err));
+  /* Walks the batch dims alone: what is left of each tensor is its matrix. */
+  ma_tensor batch[3] = {whole, left, right};
+  for (int i = 0; i < 3; i++) batch[i].n_dims -= 2;
+  ma_walk_begin(&walk, 3, (const ma_tensor *const[]){&batch[0], &batch[1], &batch[2]});
+  for (int64_t row = 0; row < walk.outer; row++) {
+    int64_t at[3];
+    ma_walk_row(&walk, row, at);
+    for (int64_t i = 0; i < walk.inner; i++) {
+      const float *x = (const float *)left.storage->data + at[1] + i * walk.inner_stride[1];
+      const float *y = (const float *)right.storage->data + at[2] + i * walk.inner_stride[2];
+      float *z = (float *)whole.storage->data + at[0] + i * walk.inner_stride[0];
+      ma_sgemm(m, n, k, 1, (ma_matrix){x, k > 0 ? k : 1, false}, (ma_matrix){y, n, false}, 0, z, n);
+    }
+  }
+  if (whole.storage != out->storage) MA_TRY(ma_cpu_copy(out, &whole, err));
+done:
+  ma_tensor_release(&left);
+  ma_tensor_release(&right);
+  ma_tensor_release(&whole);
+  return st;
+}
