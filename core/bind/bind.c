@@ -1,0 +1,123 @@
+#include "bind/bind.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+void bind_class(lua_State *L, const char *name, const luaL_Reg *meta, const luaL_Reg *methods) {
+  luaL_newmetatable(L, name);
+  luaL_setfuncs(L, meta, 0);
+  if (methods) {
+    lua_newtable(L);
+    luaL_setfuncs(L, methods, 0);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -3, "methods");
+    if (lua_getfield(L, -2, "__index") == LUA_TNIL) {
+      lua_pushvalue(L, -2);
+      lua_setfield(L, -4, "__index");
+    }
+    lua_pop(L, 2);
+  }
+  lua_pop(L, 1);
+}
+
+void *bind_new(lua_State *L, const char *class_name, size_t size, int n_values) {
+  void *box = lua_newuserdatauv(L, size, n_values);
+  memset(box, 0, size);
+  luaL_setmetatable(L, class_name);
+  return box;
+}
+
+/* ---- errors ---- */
+
+int bind_raise(lua_State *L, const ma_error *err) { return luaL_error(L, "%s", err->message); }
+
+int bind_error(lua_State *L, const char *format, ...) {
+  char message[MA_MESSAGE_BYTES];
+  va_list args;
+  va_start(args, format);
+  vsnprintf(message, sizeof message, format, args);
+  va_end(args);
+  return luaL_error(L, "%s", message);
+}
+
+/* ---- memory ---- */
+
+void bind_charge(lua_State *L, size_t bytes) {
+  /* Below a few KiB the userdata itself is what counts, and Lua knows it. */
+  size_t kib = bytes >> 10;
+  if (kib < 4) return;
+  lua_gc(L, LUA_GCSTEP, (int)(kib < 1 << 20 ? kib : 1 << 20));
+}
+
+/* ---- tensors ---- */
+
+ma_tensor *bind_new_tensor(lua_State *L) { return bind_new(L, BIND_TENSOR, sizeof(ma_tensor), 0); }
+
+void bind_filled_tensor(lua_State *L, const ma_tensor *t) {
+  if (t->storage && t->storage->owns_data) bind_charge(L, t->storage->bytes);
+}
+
+static ma_tensor *alive(lua_State *L, ma_tensor *t) {
+  ma_error err;
+  if (!t->storage) bind_error(L, "this tensor has been closed");
+  if (ma_storage_check(t->storage, &err) != MA_OK) bind_raise(L, &err);
+  return t;
+}
+
+ma_tensor *bind_check_tensor(lua_State *L, int index) { return alive(L, luaL_checkudata(L, index, BIND_TENSOR)); }
+
+ma_tensor *bind_test_tensor(lua_State *L, int index) {
+  ma_tensor *t = luaL_testudata(L, index, BIND_TENSOR);
+  return t ? alive(L, t) : NULL;
+}
+
+/* ---- arguments ---- */
+
+int bind_check_dim(lua_State *L, int index, int n) {
+  lua_Integer dim = luaL_checkinteger(L, index);
+  if (dim < -n || dim >= n)
+    return bind_error(L, "dim %lld does not exist: the tensor has %d, counted from 0", (long long)dim, n);
+  return (int)(dim < 0 ? dim + n : dim);
+}
+
+ma_dtype bind_check_dtype(lua_State *L, int index) {
+  ma_dtype dtype;
+  const char *name = luaL_checkstring(L, index);
+  if (!ma_dtype_parse(&dtype, name)) bind_error(L, "no dtype '%s'; there are f32, f16, bf16, i32, i64, u8", name);
+  return dtype;
+}
+
+int bind_check_shape(lua_State *L, int index, int64_t shape[MA_MAX_DIMS]) {
+  bool is_table = lua_istable(L, index);
+  int n = is_table ? (int)luaL_len(L, index) : lua_gettop(L) - index + 1;
+  if (n > MA_MAX_DIMS) return bind_error(L, "a tensor has at most %d dims", MA_MAX_DIMS);
+  for (int i = 0; i < n; i++) {
+    if (is_table) lua_geti(L, index, i + 1);
+    else lua_pushvalue(L, index + i);
+    int is_integer;
+    shape[i] = lua_tointegerx(L, -1, &is_integer);
+    if (!is_integer) return bind_error(L, "a shape is made of integers");
+    lua_pop(L, 1);
+  }
+  return n;
+}
+
+void bind_check_keys(lua_State *L, int index, const char *const *names) {
+  luaL_checktype(L, index, LUA_TTABLE);
+  index = lua_absindex(L, index);
+  for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
+    const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : NULL;
+    bool known = false;
+    for (size_t i = 0; key && names[i]; i++) known |= strcmp(names[i], key) == 0;
+    if (known) continue;
+    luaL_Buffer all;
+    luaL_buffinit(L, &all);
+    for (size_t i = 0; names[i]; i++) {
+      if (i) luaL_addstring(&all, ", ");
+      luaL_addstring(&all, names[i]);
+    }
+    luaL_pushresult(&all);
+    bind_error(L, "unknown option '%s'; there are %s", key ? key : "(not a string)", lua_tostring(L, -1));
+  }
+}

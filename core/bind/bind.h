@@ -1,0 +1,100 @@
+/* The rules of the binding, in one place.
+ *
+ * A userdata is made empty with its metatable set (armed), then filled: whatever raises in between, its __gc
+ * cleans up.  Between acquiring a resource and anchoring it nothing may raise.  What a userdata refers to sits
+ * in its user values, never in C globals: two Lua states work side by side.  Only main.c prints or exits. */
+#ifndef MASSACT_BIND_BIND_H
+#define MASSACT_BIND_BIND_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+#include <stdbool.h>
+
+#include "base/status.h"
+#include "format/checkpoint.h"
+#include "model/model.h"
+#include "tensor/tensor.h"
+#include "text/tokenizer.h"
+
+#define BIND_TENSOR "massact.Tensor"
+#define BIND_CHECKPOINT "massact.Checkpoint"
+#define BIND_TOKENIZER "massact.Tokenizer"
+#define BIND_MODEL "massact.Model"
+#define BIND_POINT "massact.Point"
+#define BIND_HANDLE "massact.Handle"
+#define BIND_FIGURE "massact.Figure"
+
+/* The module: leaves the table of everything that C offers to lua/massact. */
+int luaopen_massact_core(lua_State *L);
+
+/* One a file: leaves the file's table of functions. */
+int bind_open_tensor(lua_State *L);
+int bind_open_checkpoint(lua_State *L);
+int bind_open_tokenizer(lua_State *L);
+int bind_open_json(lua_State *L);
+int bind_open_model(lua_State *L);
+int bind_open_figure(lua_State *L);
+int bind_open_system(lua_State *L);
+
+/* ---- userdata ---- */
+
+/* Registers a metatable: `meta` (with __gc, __close ...) and `methods`, reached through __index. */
+void bind_class(lua_State *L, const char *name, const luaL_Reg *meta, const luaL_Reg *methods);
+/* A zeroed userdata of a class, with `n_values` user values. */
+void *bind_new(lua_State *L, const char *class_name, size_t size, int n_values);
+
+/* ---- errors ---- */
+
+/* Raises what `err` says, with the script's position. */
+int bind_raise(lua_State *L, const ma_error *err);
+int bind_error(lua_State *L, const char *format, ...) MA_PRINTF(2, 3);
+
+/* ---- memory ---- */
+
+/* Tells the collector what C has allocated on behalf of an object that Lua holds. */
+void bind_charge(lua_State *L, size_t bytes);
+
+/* ---- tensors ---- */
+
+/* The tensor at `index`, alive. */
+ma_tensor *bind_check_tensor(lua_State *L, int index);
+ma_tensor *bind_test_tensor(lua_State *L, int index); /* NULL: something else; dead ones raise */
+/* An armed, empty Tensor on the stack, to be filled in place. */
+ma_tensor *bind_new_tensor(lua_State *L);
+/* After filling: charges what was allocated. */
+void bind_filled_tensor(lua_State *L, const ma_tensor *t);
+
+/* ---- arguments ---- */
+
+/* An index that may be negative (counted from the end), checked against `n`. */
+int bind_check_dim(lua_State *L, int index, int n);
+ma_dtype bind_check_dtype(lua_State *L, int index);
+/* Sizes from a table at `index`, or from the integers from `index` on up to the top. */
+int bind_check_shape(lua_State *L, int index, int64_t shape[MA_MAX_DIMS]);
+/* Raises unless every key of the table at `index` is one of the NULL-terminated `names`. */
+void bind_check_keys(lua_State *L, int index, const char *const *names);
+
+/* ---- shared by the model's files ---- */
+
+typedef struct bind_model {
+  ma_model *model;  /* NULL: closed */
+  lua_State *L;     /* while a pass runs: who runs it, and where its stack holds this userdata */
+  int index;
+} bind_model;
+
+/* User values of a model. */
+enum { BIND_MODEL_FIELDS = 1, BIND_MODEL_HANDLES = 2, BIND_MODEL_PATHS = 3, BIND_MODEL_N_VALUES = 3 };
+
+bind_model *bind_check_model(lua_State *L, int index);
+/* The places that a name, a pattern or a module path means; *places is freed with ma_free. */
+ma_status bind_find_places(lua_State *L, int model_index, ma_place **places, size_t *n, const char *name,
+                           ma_error *err);
+/* model:point(...) */
+int bind_model_point(lua_State *L);
+void bind_open_point(lua_State *L);
+/* model:forward(...) */
+int bind_model_forward(lua_State *L);
+void bind_open_pass(lua_State *L);
+
+#endif
