@@ -1,0 +1,264 @@
+/* The `massact` command: a table of sub-commands, the Lua state they run in, exit codes, and the only place that
+ * prints errors or exits.  Exit status: 0 done, 1 the script or its input failed, 2 usage, 130 interrupted. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/threads.h"
+#include "bind/bind.h"
+
+enum { DONE = 0, FAILED = 1, USAGE = 2, INTERRUPTED = 130 };
+
+/* What the command line says, as far as every sub-command needs it. */
+typedef struct command_line {
+  int argc;
+  char **argv;
+  int script; /* index in argv of what becomes arg[0] */
+  bool wants_traceback;
+} command_line;
+
+/* ---- interrupts ---- */
+
+/* The hook runs inside Lua, where raising is allowed; a signal handler may only arrange for it. */
+static lua_State *running_state;
+
+static void raise_interrupted(lua_State *L, lua_Debug *ar) {
+  (void)ar;
+  lua_sethook(L, NULL, 0, 0);
+  luaL_error(L, "interrupted");
+}
+
+static void on_interrupt(int signal_number) {
+  signal(signal_number, SIG_DFL); /* a second Ctrl-C ends the process */
+  ma_interrupt();
+  lua_sethook(running_state, raise_interrupted, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+}
+
+/* ---- the Lua state ---- */
+
+/* Where lua/massact and experiments lie: $MASSACT_HOME, beside the installed binary, or the source folder. */
+static void find_home(char *home, size_t size) {
+  char path[4096] = "";
+  const char *named = getenv("MASSACT_HOME");
+  if (named && *named) {
+    snprintf(home, size, "%s", named);
+    return;
+  }
+  ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+  char *slash = length > 0 ? strrchr(path, '/') : NULL;
+  if (slash) {
+    *slash = '\0';
+    snprintf(home, size, "%s/../share/massact", path);
+    if (ma_file_is_folder(home)) return;
+  }
+  snprintf(home, size, "%s", MASSACT_SOURCE);
+}
+
+/* Lua finds massact's files behind whatever LUA_PATH says, and massact.core in the binary. */
+static int open_state(lua_State *L) {
+  char home[4096];
+  find_home(home, sizeof home);
+  luaL_openlibs(L);
+  lua_gc(L, LUA_GCGEN, 0, 0);
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+  lua_pushcfunction(L, luaopen_massact_core);
+  lua_setfield(L, -2, "massact.core");
+  lua_getglobal(L, "package");
+  lua_getfield(L, -1, "path");
+  lua_pushfstring(L, "%s/lua/?.lua;%s/lua/?/init.lua;%s", home, home, lua_tostring(L, -1));
+  lua_setfield(L, -3, "path");
+  lua_pushstring(L, home);
+  lua_setfield(L, LUA_REGISTRYINDEX, "massact.home");
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "massact");
+  lua_call(L, 1, 1);
+  lua_pushstring(L, MASSACT_VERSION);
+  lua_setfield(L, -2, "version");
+  lua_pushstring(L, home);
+  lua_setfield(L, -2, "home");
+  lua_setglobal(L, "massact");
+  return 0;
+}
+
+/* arg as the standard lua has it: the script at 0, what precedes it below. */
+static void set_arguments(lua_State *L, const command_line *line) {
+  lua_createtable(L, line->argc, 4);
+  for (int i = 0; i < line->argc; i++) {
+    lua_pushstring(L, line->argv[i]);
+    lua_rawseti(L, -2, i - line->script);
+  }
+  lua_setglobal(L, "arg");
+}
+
+/* ---- running and reporting ---- */
+
+static int add_traceback(lua_State *L) {
+  const char *message = lua_tostring(L, 1);
+  if (!message) return 1; /* an error object: its own __tostring says it better */
+  luaL_traceback(L, L, message, 1);
+  return 1;
+}
+
+/* A table with usage = true is a mistake on the command line. */
+static bool is_usage(lua_State *L) {
+  if (!lua_istable(L, -1)) return false;
+  lua_getfield(L, -1, "usage");
+  bool usage = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return usage;
+}
+
+static int report(lua_State *L) {
+  int status = is_usage(L) ? USAGE : FAILED;
+  if (ma_interrupted()) {
+    fputs("massact: interrupted\n", stderr);
+    return INTERRUPTED;
+  }
+  fprintf(stderr, "massact: %s\n", luaL_tolstring(L, -1, NULL));
+  return status;
+}
+
+/* Calls the chunk below its `n` arguments. */
+static int call(lua_State *L, int n, const command_line *line) {
+  int base = lua_gettop(L) - n;
+  if (line->wants_traceback) {
+    lua_pushcfunction(L, add_traceback);
+    lua_insert(L, base);
+  }
+  running_state = L;
+  signal(SIGINT, on_interrupt);
+  int result = lua_pcall(L, n, 0, line->wants_traceback ? base : 0);
+  signal(SIGINT, SIG_DFL);
+  return result == LUA_OK ? DONE : report(L);
+}
+
+static int run_file(lua_State *L, const char *path, const command_line *line) {
+  set_arguments(L, line);
+  if (luaL_loadfile(L, path) != LUA_OK) return report(L);
+  int n = line->argc - line->script - 1;
+  luaL_checkstack(L, n + 8, "too many arguments");
+  for (int i = 1; i <= n; i++) lua_pushstring(L, line->argv[line->script + i]);
+  return call(L, n, line);
+}
+
+/* Calls massact.MODULE.main(arguments...). */
+static int run_module(lua_State *L, const char *module, const command_line *line) {
+  set_arguments(L, line);
+  lua_getglobal(L, "require");
+  lua_pushfstring(L, "massact.%s", module);
+  if (lua_pcall(L, 1, 1, 0) != LUA_OK) return report(L);
+  lua_getfield(L, -1, "main");
+  lua_remove(L, -2);
+  int n = line->argc - line->script - 1;
+  luaL_checkstack(L, n + 8, "too many arguments");
+  for (int i = 1; i <= n; i++) lua_pushstring(L, line->argv[line->script + i]);
+  return call(L, n, line);
+}
+
+/* ---- sub-commands ---- */
+
+static int usage(const char *problem, const char *what) {
+  if (problem) fprintf(stderr, "massact: %s%s; see massact --help\n", problem, what);
+  return USAGE;
+}
+
+static int command_run(lua_State *L, const command_line *line) {
+  if (line->script >= line->argc) return usage("run wants a script", "");
+  return run_file(L, line->argv[line->script], line);
+}
+
+static int command_info(lua_State *L, const command_line *line) {
+  command_line own = *line;
+  own.script--; /* the command's name is arg[0] */
+  return run_module(L, "info", &own);
+}
+
+static int command_repl(lua_State *L, const command_line *line) {
+  command_line own = *line;
+  own.script = own.argc - 1;
+  return run_module(L, "repl", &own);
+}
+
+static int command_code(lua_State *L, const command_line *line) {
+  if (line->script >= line->argc) return usage("-e wants code", "");
+  const char *code = line->argv[line->script];
+  set_arguments(L, line);
+  if (luaL_loadbuffer(L, code, strlen(code), "=(command line)") != LUA_OK) return report(L);
+  return call(L, 0, line);
+}
+
+static const struct command {
+  const char *name, *arguments, *summary;
+  int (*function)(lua_State *L, const command_line *line);
+} commands[] = {
+    {"run", "FILE [--option value ...]", "run a script or an experiment", command_run},
+    {"info", "MODEL [--json]", "what a checkpoint holds, and its points", command_info},
+    {"repl", "", "the interactive prompt (also without any argument)", command_repl},
+    {"-e", "CODE", "run CODE", command_code},
+};
+
+static void help(void) {
+  puts("massact: massive activations in language models\n\nUsage:");
+  puts("  massact FILE [argument ...]        run a Lua script");
+  for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+    char left[64];
+    snprintf(left, sizeof left, "massact %s %s", commands[i].name, commands[i].arguments);
+    printf("  %-34s %s\n", left, commands[i].summary);
+  }
+  puts("  massact --version                  print the version\n\nOptions before these:");
+  puts("  --traceback                        say where an error came from\n");
+  puts("Experiments lie in experiments/; each has --help.");
+}
+
+static int dispatch(lua_State *L, command_line *line) {
+  const char *first = line->script < line->argc ? line->argv[line->script] : NULL;
+  if (!first) {
+    if (isatty(STDIN_FILENO)) return command_repl(L, line);
+    line->script = line->argc - 1;
+    set_arguments(L, line);
+    if (luaL_loadfile(L, NULL) != LUA_OK) return report(L);
+    return call(L, 0, line);
+  }
+  for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+    if (strcmp(first, commands[i].name) != 0) continue;
+    line->script++;
+    return commands[i].function(L, line);
+  }
+  if (first[0] == '-' && first[1]) return usage("unknown option ", first);
+  if (!ma_file_exists(first)) {
+    fprintf(stderr, "massact: there is no script and no command '%s'; see massact --help\n", first);
+    return strchr(first, '.') || strchr(first, '/') ? FAILED : USAGE;
+  }
+  return run_file(L, first, line);
+}
+
+/* Output that could not be written is a failure too. */
+static int finish(int status) {
+  if (fflush(stdout) != 0 || ferror(stdout)) {
+    fprintf(stderr, "massact: cannot write the output: %s\n", strerror(errno));
+    return status == DONE ? FAILED : status;
+  }
+  return status;
+}
+
+int main(int argc, char **argv) {
+  command_line line = {.argc = argc, .argv = argv, .script = 1};
+  while (line.script < argc && strcmp(argv[line.script], "--traceback") == 0) {
+    line.wants_traceback = true;
+    line.script++;
+  }
+  const char *first = line.script < argc ? argv[line.script] : "";
+  if (strcmp(first, "--version") == 0) return puts("massact " MASSACT_VERSION), finish(DONE);
+  if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0) return help(), finish(DONE);
+  signal(SIGPIPE, SIG_IGN);
+  lua_State *L = luaL_newstate();
+  if (!L) return fputs("massact: out of memory\n", stderr), FAILED;
+  lua_pushcfunction(L, open_state);
+  int status = lua_pcall(L, 0, 0, 0) == LUA_OK ? dispatch(L, &line) : report(L);
+  lua_close(L);
+  return finish(status);
+}

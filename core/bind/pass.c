@@ -89,7 +89,7 @@ static void read_ids(lua_State *L, bind_pass *p, int index) {
     if (luaL_len(L, -1) != n_tokens)
       bind_error(L, "sequence %lld has %lld tokens, the first has %lld: a batch is rectangular", (long long)b + 1,
                  (long long)luaL_len(L, -1), (long long)n_tokens);
-    for (lua_Integer t = 0; t < n_tokens; t++) p->ids[b * n_tokens + t] = id_at(L, lua_gettop(L), t + 1);
+    for (lua_Integer i = 0; i < n_tokens; i++) p->ids[b * n_tokens + i] = id_at(L, lua_gettop(L), i + 1);
     lua_pop(L, 1);
   }
 }

@@ -37,7 +37,7 @@ ma_status ma_json_write(const char *path, const json_t *value, ma_error *err) {
   ma_status st = MA_OK;
   sink s = {.err = err};
   MA_TRY(ma_writer_open(&s.writer, path, err));
-  if (json_dump_callback(value, write_piece, &s, JSON_INDENT(1) | JSON_ENCODE_ANY) != 0)
+  if (json_dump_callback(value, write_piece, &s, JSON_INDENT(1) | JSON_SORT_KEYS | JSON_ENCODE_ANY) != 0)
     MA_TRY(s.st != MA_OK ? s.st : ma_fail(err, MA_BAD_ARGUMENT, "'%s': this value cannot be JSON", path));
   MA_TRY(ma_writer_write(s.writer, "\n", 1, err));
   MA_TRY(ma_writer_commit(s.writer, err));

@@ -13,7 +13,7 @@ enum { MA_JSON_LIMIT = 100 << 20 }; /* bytes: the cap that safetensors sets on i
 ma_status ma_json_read(json_t **out, const char *path, ma_error *err);
 /* The same from memory; `where` names it in messages. */
 ma_status ma_json_parse(json_t **out, const char *text, size_t length, const char *where, ma_error *err);
-/* Indented, keys in the order of `value`, beside and renamed. */
+/* Indented, keys sorted (equal values give equal bytes), beside and renamed. */
 ma_status ma_json_write(const char *path, const json_t *value, ma_error *err);
 
 #endif

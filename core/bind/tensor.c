@@ -1,0 +1,647 @@
+/* Tensors: every row of ops.h is a method, plus making, views and conversion.  Printing is in print.c. */
+#include <math.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "bind/bind.h"
+#include "tensor/backend.h"
+#include "tensor/ops.h"
+
+int bind_tensor_tostring(lua_State *L); /* print.c */
+
+/* Raises when st is not MA_OK; else charges the tensor on top of the stack and returns it. */
+static int done(lua_State *L, ma_status st, const ma_error *err) {
+  if (st != MA_OK) return bind_raise(L, err);
+  bind_filled_tensor(L, lua_touserdata(L, -1));
+  return 1;
+}
+
+/* The operand at `index`: a tensor, or a number as a scalar of `like`'s type (f32 where an integer tensor
+ * meets a fraction). */
+static const ma_tensor *operand(lua_State *L, int index, const ma_tensor *like) {
+  const ma_tensor *t = bind_test_tensor(L, index);
+  if (t) return t;
+  ma_error err;
+  double number = luaL_checknumber(L, index);
+  ma_dtype dtype = like->dtype;
+  if (!ma_dtype_is_float(dtype) && number != floor(number)) dtype = MA_F32;
+  ma_tensor *scalar = bind_new_tensor(L);
+  ma_status st = ma_tensor_new(scalar, ma_tensor_device(like), dtype, 0, NULL, &err);
+  if (st == MA_OK) st = ma_fill(scalar, number, &err);
+  if (st != MA_OK) bind_raise(L, &err);
+  lua_replace(L, index);
+  return scalar;
+}
+
+/* ---- elementwise ---- */
+
+static int unary(lua_State *L, ma_unary_kind kind) {
+  ma_error err;
+  const ma_tensor *a = bind_check_tensor(L, 1);
+  return done(L, ma_unary(bind_new_tensor(L), kind, a, &err), &err);
+}
+
+static int binary(lua_State *L, ma_binary_kind kind) {
+  ma_error err;
+  const ma_tensor *like = bind_test_tensor(L, 1);
+  lua_settop(L, 2);
+  if (!like) like = bind_check_tensor(L, 2);
+  const ma_tensor *a = operand(L, 1, like), *b = operand(L, 2, like);
+  return done(L, ma_binary(bind_new_tensor(L), kind, a, b, &err), &err);
+}
+
+static int binary_in_place(lua_State *L, ma_binary_kind kind) {
+  ma_error err;
+  ma_tensor *a = bind_check_tensor(L, 1);
+  const ma_tensor *b = operand(L, 2, a);
+  if (ma_binary(a, kind, a, b, &err) != MA_OK) return bind_raise(L, &err);
+  lua_settop(L, 1);
+  return 1;
+}
+
+#define MA_UNARY(name, doc) \
+  static int t_##name(lua_State *L) { return unary(L, MA_UNARY_##name); }
+MA_UNARIES(MA_UNARY)
+#undef MA_UNARY
+#define MA_BINARY(name, doc)                                                \
+  static int t_##name(lua_State *L) { return binary(L, MA_BINARY_##name); } \
+  static int t_##name##_(lua_State *L) { return binary_in_place(L, MA_BINARY_##name); }
+MA_BINARIES(MA_BINARY)
+#undef MA_BINARY
+
+static int t_where(lua_State *L) {
+  ma_error err;
+  lua_settop(L, 3);
+  const ma_tensor *condition = bind_check_tensor(L, 1), *like = bind_test_tensor(L, 2);
+  if (!like) like = bind_check_tensor(L, 3);
+  const ma_tensor *a = operand(L, 2, like), *b = operand(L, 3, like);
+  return done(L, ma_where(bind_new_tensor(L), condition, a, b, &err), &err);
+}
+
+static int t_fill_(lua_State *L) {
+  ma_error err;
+  if (ma_fill(bind_check_tensor(L, 1), luaL_checknumber(L, 2), &err) != MA_OK) return bind_raise(L, &err);
+  lua_settop(L, 1);
+  return 1;
+}
+
+static int t_copy_(lua_State *L) {
+  ma_error err;
+  ma_status st;
+  ma_tensor view = {0}, *to = bind_check_tensor(L, 1);
+  const ma_tensor *from = bind_check_tensor(L, 2);
+  st = ma_tensor_expand(&view, from, to->n_dims, to->shape, &err);
+  if (st == MA_OK) st = ma_copy(to, &view, &err);
+  ma_tensor_release(&view);
+  if (st != MA_OK) return bind_raise(L, &err);
+  lua_settop(L, 1);
+  return 1;
+}
+
+/* ---- reductions and selection ---- */
+
+/* (dim?, {keep = bool}?) from index 2 on. */
+static int read_dim(lua_State *L, const ma_tensor *a, int index, bool *keep) {
+  static const char *const keys[] = {"keep", NULL};
+  *keep = false;
+  int dim = lua_isnoneornil(L, index) ? MA_ALL : bind_check_dim(L, index, a->n_dims);
+  if (!lua_isnoneornil(L, index + 1)) {
+    bind_check_keys(L, index + 1, keys);
+    lua_getfield(L, index + 1, "keep");
+    *keep = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+  }
+  return dim;
+}
+
+static int reduce(lua_State *L, ma_reduce_kind kind) {
+  ma_error err;
+  bool keep;
+  const ma_tensor *a = bind_check_tensor(L, 1);
+  int dim = read_dim(L, a, 2, &keep);
+  int result = done(L, ma_reduce(bind_new_tensor(L), kind, a, dim, keep, &err), &err);
+  /* max(dim) and min(dim) give where, too. */
+  bool has_place = (kind == MA_REDUCE_max || kind == MA_REDUCE_min) && dim != MA_ALL;
+  if (!has_place) return result;
+  ma_reduce_kind place = kind == MA_REDUCE_max ? MA_REDUCE_argmax : MA_REDUCE_argmin;
+  return done(L, ma_reduce(bind_new_tensor(L), place, a, dim, keep, &err), &err) + 1;
+}
+
+#define MA_REDUCE(name, doc) \
+  static int t_##name(lua_State *L) { return reduce(L, MA_REDUCE_##name); }
+MA_REDUCES(MA_REDUCE)
+#undef MA_REDUCE
+
+static int quantile(lua_State *L, double q, int index) {
+  ma_error err;
+  bool keep;
+  const ma_tensor *a = bind_check_tensor(L, 1);
+  int dim = read_dim(L, a, index, &keep);
+  return done(L, ma_quantile(bind_new_tensor(L), a, q, dim, keep, &err), &err);
+}
+
+static int t_median(lua_State *L) { return quantile(L, 0.5, 2); }
+static int t_quantile(lua_State *L) { return quantile(L, luaL_checknumber(L, 2), 3); }
+
+static int t_sort(lua_State *L) {
+  static const char *const keys[] = {"descending", NULL};
+  ma_error err;
+  const ma_tensor *a = bind_check_tensor(L, 1);
+  lua_settop(L, 3);
+  if (a->n_dims == 0) return bind_error(L, "sort: a scalar has no dims");
+  int dim = lua_isnil(L, 2) ? a->n_dims - 1 : bind_check_dim(L, 2, a->n_dims);
+  bool descending = false;
+  if (!lua_isnil(L, 3)) {
+    bind_check_keys(L, 3, keys);
+    lua_getfield(L, 3, "descending");
+    descending = lua_toboolean(L, -1);
+  }
+  ma_tensor *values = bind_new_tensor(L), *index = bind_new_tensor(L);
+  if (ma_sort(values, index, a, dim, descending, &err) != MA_OK) return bind_raise(L, &err);
+  return 2;
+}
+
+static int t_topk(lua_State *L) {
+  ma_error err;
+  const ma_tensor *a = bind_check_tensor(L, 1);
+  lua_Integer k = luaL_checkinteger(L, 2);
+  ma_tensor *values = bind_new_tensor(L), *index = bind_new_tensor(L);
+  if (ma_topk(values, index, a, k, true, &err) != MA_OK) return bind_raise(L, &err);
+  return 2;
+}
+
+/* ---- products and rows ---- */
+
+static int t_matmul(lua_State *L) {
+  ma_error err;
+  const ma_tensor *a = bind_check_tensor(L, 1), *b = bind_check_tensor(L, 2);
+  return done(L, ma_matmul(bind_new_tensor(L), a, b, &err), &err);
+}
+
+static int softmax(lua_State *L, bool is_log) {
+  ma_error err;
+  const ma_tensor *a = bind_check_tensor(L, 1);
+  return done(L, ma_softmax(bind_new_tensor(L), a, is_log, &err), &err);
+}
+static int t_softmax(lua_State *L) { return softmax(L, false); }
+static int t_log_softmax(lua_State *L) { return softmax(L, true); }
+
+static const ma_tensor *optional_tensor(lua_State *L, int index) {
+  return lua_isnoneornil(L, index) ? NULL : bind_check_tensor(L, index);
+}
+
+static int t_rms_norm(lua_State *L) {
+  ma_error err;
+  const ma_tensor *x = bind_check_tensor(L, 1), *weight = optional_tensor(L, 2);
+  double eps = luaL_optnumber(L, 3, 1e-5);
+  return done(L, ma_rms_norm(bind_new_tensor(L), x, weight, eps, 0, &err), &err);
+}
+
+static int t_layer_norm(lua_State *L) {
+  ma_error err;
+  const ma_tensor *x = bind_check_tensor(L, 1), *weight = optional_tensor(L, 2), *bias = optional_tensor(L, 3);
+  double eps = luaL_optnumber(L, 4, 1e-5);
+  return done(L, ma_layer_norm(bind_new_tensor(L), x, weight, bias, eps, 0, &err), &err);
+}
+
+/* ---- views ---- */
+
+static int t_reshape(lua_State *L) {
+  ma_error err;
+  int64_t shape[MA_MAX_DIMS];
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  int n = bind_check_shape(L, 2, shape);
+  ma_tensor *out = bind_new_tensor(L), copy = {0};
+  if (ma_tensor_reshape(out, t, n, shape, &err) == MA_OK) return 1;
+  /* Where a view cannot do it a copy does, as everywhere. */
+  if (ma_tensor_is_contiguous(t)) return bind_raise(L, &err);
+  ma_status st = ma_tensor_convert(&copy, t, t->dtype, &err);
+  if (st == MA_OK) st = ma_tensor_reshape(out, &copy, n, shape, &err);
+  ma_tensor_release(&copy);
+  return done(L, st, &err);
+}
+
+static int t_transpose(lua_State *L) {
+  ma_error err;
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  int a = bind_check_dim(L, 2, t->n_dims), b = bind_check_dim(L, 3, t->n_dims);
+  return done(L, ma_tensor_transpose(bind_new_tensor(L), t, a, b, &err), &err);
+}
+
+static int t_t(lua_State *L) {
+  ma_error err;
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  if (t->n_dims != 2) return bind_error(L, "t() turns a matrix; this tensor has %d dims", t->n_dims);
+  return done(L, ma_tensor_transpose(bind_new_tensor(L), t, 0, 1, &err), &err);
+}
+
+static int t_permute(lua_State *L) {
+  ma_error err;
+  int64_t wanted[MA_MAX_DIMS];
+  int order[MA_MAX_DIMS];
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  int n = bind_check_shape(L, 2, wanted);
+  if (n != t->n_dims) return bind_error(L, "permute names %d of %d dims", n, t->n_dims);
+  for (int i = 0; i < n; i++) order[i] = (int)(wanted[i] < 0 ? wanted[i] + n : wanted[i]);
+  return done(L, ma_tensor_permute(bind_new_tensor(L), t, order, &err), &err);
+}
+
+static int t_narrow(lua_State *L) {
+  ma_error err;
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  int dim = bind_check_dim(L, 2, t->n_dims);
+  lua_Integer start = luaL_checkinteger(L, 3), length = luaL_checkinteger(L, 4);
+  return done(L, ma_tensor_narrow(bind_new_tensor(L), t, dim, start, length, &err), &err);
+}
+
+static int select_at(lua_State *L, const ma_tensor *t, int dim, lua_Integer index) {
+  ma_error err;
+  if (index < 0) index += t->shape[dim];
+  return done(L, ma_tensor_select(bind_new_tensor(L), t, dim, index, &err), &err);
+}
+
+static int t_select(lua_State *L) {
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  int dim = bind_check_dim(L, 2, t->n_dims);
+  return select_at(L, t, dim, luaL_checkinteger(L, 3));
+}
+
+static int t_expand(lua_State *L) {
+  ma_error err;
+  int64_t shape[MA_MAX_DIMS];
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  int n = bind_check_shape(L, 2, shape);
+  return done(L, ma_tensor_expand(bind_new_tensor(L), t, n, shape, &err), &err);
+}
+
+static int t_unsqueeze(lua_State *L) {
+  ma_error err;
+  int64_t shape[MA_MAX_DIMS];
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  int dim = bind_check_dim(L, 2, t->n_dims + 1), n = 0;
+  if (t->n_dims == MA_MAX_DIMS) return bind_error(L, "a tensor has at most %d dims", MA_MAX_DIMS);
+  for (int i = 0; i <= t->n_dims; i++) {
+    if (i == dim) shape[n++] = 1;
+    if (i < t->n_dims) shape[n++] = t->shape[i];
+  }
+  return done(L, ma_tensor_reshape(bind_new_tensor(L), t, n, shape, &err), &err);
+}
+
+static int t_squeeze(lua_State *L) {
+  ma_error err;
+  int64_t shape[MA_MAX_DIMS];
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  int dim = lua_isnoneornil(L, 2) ? -1 : bind_check_dim(L, 2, t->n_dims), n = 0;
+  for (int i = 0; i < t->n_dims; i++)
+    if (t->shape[i] != 1 || (dim >= 0 && i != dim)) shape[n++] = t->shape[i];
+  return done(L, ma_tensor_reshape(bind_new_tensor(L), t, n, shape, &err), &err);
+}
+
+static int t_gather(lua_State *L) {
+  ma_error err;
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  int dim = bind_check_dim(L, 2, t->n_dims);
+  const ma_tensor *index = bind_check_tensor(L, 3);
+  return done(L, ma_gather(bind_new_tensor(L), t, dim, index, &err), &err);
+}
+
+/* ---- asking ---- */
+
+static int t_shape(lua_State *L) {
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  lua_createtable(L, t->n_dims, 0);
+  for (int i = 0; i < t->n_dims; i++) {
+    lua_pushinteger(L, t->shape[i]);
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
+static int t_size(lua_State *L) {
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  if (lua_isnoneornil(L, 2)) lua_pushinteger(L, ma_tensor_count(t));
+  else lua_pushinteger(L, t->shape[bind_check_dim(L, 2, t->n_dims)]);
+  return 1;
+}
+
+static int t_len(lua_State *L) {
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  lua_pushinteger(L, t->n_dims ? t->shape[0] : 0);
+  return 1;
+}
+
+static int t_dim(lua_State *L) {
+  lua_pushinteger(L, bind_check_tensor(L, 1)->n_dims);
+  return 1;
+}
+
+static int t_dtype(lua_State *L) {
+  lua_pushstring(L, ma_dtype_describe(bind_check_tensor(L, 1)->dtype)->name);
+  return 1;
+}
+
+static int t_device(lua_State *L) {
+  lua_pushstring(L, ma_tensor_device(bind_check_tensor(L, 1))->name);
+  return 1;
+}
+
+/* Integers stay integers. */
+static void push_element(lua_State *L, ma_dtype dtype, double value) {
+  if (ma_dtype_is_float(dtype)) lua_pushnumber(L, value);
+  else lua_pushinteger(L, (lua_Integer)value);
+}
+
+/* `n` indices from `first` on; negative ones count from the end. */
+static void read_index(lua_State *L, const ma_tensor *t, int first, int64_t *index) {
+  for (int i = 0; i < t->n_dims; i++) {
+    index[i] = luaL_checkinteger(L, first + i);
+    if (index[i] < 0) index[i] += t->shape[i];
+  }
+}
+
+static int t_get(lua_State *L) {
+  ma_error err;
+  double value;
+  int64_t index[MA_MAX_DIMS];
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  if (lua_gettop(L) - 1 != t->n_dims) return bind_error(L, "get wants %d indices, one a dim", t->n_dims);
+  read_index(L, t, 2, index);
+  if (ma_tensor_get(&value, t, index, &err) != MA_OK) return bind_raise(L, &err);
+  push_element(L, t->dtype, value);
+  return 1;
+}
+
+static int t_set(lua_State *L) {
+  ma_error err;
+  int64_t index[MA_MAX_DIMS];
+  ma_tensor *t = bind_check_tensor(L, 1);
+  if (lua_gettop(L) - 2 != t->n_dims) return bind_error(L, "set wants %d indices, one a dim, and a value", t->n_dims);
+  read_index(L, t, 2, index);
+  if (ma_tensor_set(t, index, luaL_checknumber(L, t->n_dims + 2), &err) != MA_OK) return bind_raise(L, &err);
+  lua_settop(L, 1);
+  return 1;
+}
+
+static int t_item(lua_State *L) {
+  ma_error err;
+  double value;
+  int64_t index[MA_MAX_DIMS] = {0};
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  if (ma_tensor_count(t) != 1) return bind_error(L, "item() wants one element, this tensor has %lld", (long long)ma_tensor_count(t));
+  if (ma_tensor_get(&value, t, index, &err) != MA_OK) return bind_raise(L, &err);
+  push_element(L, t->dtype, value);
+  return 1;
+}
+
+/* A nested table of dim `dim` on the stack. */
+static void push_nested(lua_State *L, const ma_tensor *t, int dim, int64_t *index) {
+  ma_error err;
+  double value;
+  luaL_checkstack(L, 4, "a tensor's table");
+  if (dim == t->n_dims) {
+    if (ma_tensor_get(&value, t, index, &err) != MA_OK) bind_raise(L, &err);
+    push_element(L, t->dtype, value);
+    return;
+  }
+  lua_createtable(L, (int)t->shape[dim], 0);
+  for (int64_t i = 0; i < t->shape[dim]; i++) {
+    index[dim] = i;
+    push_nested(L, t, dim + 1, index);
+    lua_rawseti(L, -2, i + 1);
+  }
+}
+
+static int t_totable(lua_State *L) {
+  int64_t index[MA_MAX_DIMS] = {0};
+  push_nested(L, bind_check_tensor(L, 1), 0, index);
+  return 1;
+}
+
+/* t:rows(): iterates over dim 0 with indices from 0. */
+static int next_row(lua_State *L) {
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  lua_Integer i = luaL_checkinteger(L, 2) + 1;
+  if (i >= t->shape[0]) return 0;
+  lua_pushinteger(L, i);
+  select_at(L, t, 0, i);
+  return 2;
+}
+
+static int t_rows(lua_State *L) {
+  if (bind_check_tensor(L, 1)->n_dims == 0) return bind_error(L, "a scalar has no rows");
+  lua_pushcfunction(L, next_row);
+  lua_pushvalue(L, 1);
+  lua_pushinteger(L, -1);
+  return 3;
+}
+
+/* ---- conversion ---- */
+
+static int t_clone(lua_State *L) {
+  ma_error err;
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  return done(L, ma_tensor_convert(bind_new_tensor(L), t, t->dtype, &err), &err);
+}
+
+static int t_to(lua_State *L) {
+  static const char *const keys[] = {"dtype", "device", NULL};
+  ma_error err;
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  bind_check_keys(L, 2, keys);
+  ma_dtype dtype = t->dtype;
+  ma_device *device = ma_tensor_device(t);
+  if (lua_getfield(L, 2, "dtype") != LUA_TNIL) dtype = bind_check_dtype(L, -1);
+  if (lua_getfield(L, 2, "device") != LUA_TNIL && ma_device_find(&device, luaL_checkstring(L, -1), &err) != MA_OK)
+    return bind_raise(L, &err);
+  if (ma_dtype_is_block(dtype) && dtype != t->dtype)
+    return bind_error(L, "to: massact reads %s but does not write it", ma_dtype_describe(dtype)->name);
+  ma_tensor *out = bind_new_tensor(L), converted = {0};
+  ma_status st = ma_tensor_convert(&converted, t, dtype, &err);
+  if (st == MA_OK && device != ma_tensor_device(t)) {
+    st = ma_tensor_move(out, &converted, device, &err);
+    ma_tensor_release(&converted);
+  } else {
+    *out = converted;
+  }
+  return done(L, st, &err);
+}
+
+static int t_float(lua_State *L) {
+  ma_error err;
+  const ma_tensor *t = bind_check_tensor(L, 1);
+  return done(L, ma_tensor_convert(bind_new_tensor(L), t, MA_F32, &err), &err);
+}
+
+/* ---- making ---- */
+
+/* Shape of a nested table, from its first elements. */
+static int nested_shape(lua_State *L, int64_t *shape) {
+  int n = 0;
+  int top = lua_gettop(L);
+  while (lua_istable(L, -1)) {
+    if (n == MA_MAX_DIMS) bind_error(L, "a tensor has at most %d dims", MA_MAX_DIMS);
+    shape[n++] = luaL_len(L, -1);
+    if (shape[n - 1] == 0) break;
+    luaL_checkstack(L, 4, "a nested table");
+    lua_geti(L, -1, 1);
+  }
+  lua_settop(L, top);
+  return n;
+}
+
+static void fill_nested(lua_State *L, ma_tensor *t, int dim, int64_t *index) {
+  ma_error err;
+  if (dim == t->n_dims) {
+    if (lua_isboolean(L, -1)) lua_pushinteger(L, lua_toboolean(L, -1)), lua_replace(L, -2);
+    if (lua_type(L, -1) != LUA_TNUMBER) bind_error(L, "a tensor is made of numbers, not of a %s", luaL_typename(L, -1));
+    if (ma_tensor_set(t, index, lua_tonumber(L, -1), &err) != MA_OK) bind_raise(L, &err);
+    return;
+  }
+  if (!lua_istable(L, -1) || luaL_len(L, -1) != t->shape[dim])
+    bind_error(L, "the nested table is ragged: dim %d should have %lld elements everywhere", dim, (long long)t->shape[dim]);
+  luaL_checkstack(L, 4, "a nested table");
+  for (int64_t i = 0; i < t->shape[dim]; i++) {
+    index[dim] = i;
+    lua_geti(L, -1, i + 1);
+    fill_nested(L, t, dim + 1, index);
+    lua_pop(L, 1);
+  }
+}
+
+/* tensor(data, dtype?) */
+static int new_from_data(lua_State *L) {
+  ma_error err;
+  int64_t shape[MA_MAX_DIMS], index[MA_MAX_DIMS] = {0};
+  ma_dtype dtype = lua_isnoneornil(L, 2) ? MA_F32 : bind_check_dtype(L, 2);
+  if (ma_dtype_is_block(dtype)) return bind_error(L, "a tensor cannot be made of packed blocks");
+  lua_settop(L, 1);
+  int n = nested_shape(L, shape);
+  ma_tensor *out = bind_new_tensor(L);
+  if (ma_tensor_new(out, ma_device_cpu(), dtype, n, shape, &err) != MA_OK) return bind_raise(L, &err);
+  lua_pushvalue(L, 1);
+  fill_nested(L, out, 0, index);
+  lua_settop(L, 2);
+  bind_filled_tensor(L, out);
+  return 1;
+}
+
+/* new(shape, dtype, device): not initialised. */
+static ma_tensor *new_shaped(lua_State *L) {
+  ma_error err;
+  int64_t shape[MA_MAX_DIMS];
+  ma_device *device;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  int n = bind_check_shape(L, 1, shape);
+  ma_dtype dtype = lua_isnoneornil(L, 2) ? MA_F32 : bind_check_dtype(L, 2);
+  if (ma_dtype_is_block(dtype)) bind_error(L, "a tensor cannot be made of packed blocks");
+  if (ma_device_find(&device, luaL_optstring(L, 3, "cpu"), &err) != MA_OK) bind_raise(L, &err);
+  ma_tensor *out = bind_new_tensor(L);
+  if (ma_tensor_new(out, device, dtype, n, shape, &err) != MA_OK) bind_raise(L, &err);
+  bind_filled_tensor(L, out);
+  return out;
+}
+
+/* full(shape, dtype, device, value) */
+static int new_full(lua_State *L) {
+  ma_error err;
+  double value = luaL_checknumber(L, 4);
+  ma_tensor *out = new_shaped(L);
+  return done(L, ma_fill(out, value, &err), &err);
+}
+
+/* random(shape, dtype, device, kind, seed) */
+static int new_random(lua_State *L) {
+  static const char *const kinds[] = {"uniform", "normal", NULL};
+  ma_error err;
+  int kind = luaL_checkoption(L, 4, NULL, kinds);
+  ma_random generator = {(uint64_t)luaL_optinteger(L, 5, 0), 0};
+  ma_tensor *out = new_shaped(L);
+  return done(L, ma_randomize(out, (ma_random_kind)kind, 0, 1, &generator, &err), &err);
+}
+
+/* cat(list, dim) */
+static int concat(lua_State *L) {
+  ma_error err;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_Integer n = luaL_len(L, 1);
+  if (n < 1) return bind_error(L, "cat needs at least one tensor");
+  lua_settop(L, 2);
+  const ma_tensor **parts = lua_newuserdatauv(L, (size_t)n * sizeof *parts, 0);
+  luaL_checkstack(L, 8, "cat");
+  for (lua_Integer i = 0; i < n; i++) {
+    lua_geti(L, 1, i + 1);
+    parts[i] = bind_check_tensor(L, -1); /* kept alive by the list */
+    lua_pop(L, 1);
+  }
+  int dim = lua_isnil(L, 2) ? 0 : bind_check_dim(L, 2, parts[0]->n_dims);
+  return done(L, ma_concat(bind_new_tensor(L), parts, (int)n, dim, &err), &err);
+}
+
+/* ---- metamethods ---- */
+
+static int t_gc(lua_State *L) {
+  ma_tensor_release(luaL_checkudata(L, 1, BIND_TENSOR));
+  return 0;
+}
+
+/* Same shape, dtype and elements. */
+static int t_equal(lua_State *L) {
+  ma_error err;
+  const ma_tensor *a = bind_test_tensor(L, 1), *b = bind_test_tensor(L, 2);
+  bool same = a && b && a->dtype == b->dtype && ma_tensor_same_shape(a, b);
+  if (same) {
+    double all;
+    ma_tensor *equal = bind_new_tensor(L), *every = bind_new_tensor(L);
+    ma_status st = ma_binary(equal, MA_BINARY_eq, a, b, &err);
+    if (st == MA_OK) st = ma_reduce(every, MA_REDUCE_all, equal, MA_ALL, false, &err);
+    if (st == MA_OK) st = ma_tensor_get(&all, every, NULL, &err);
+    if (st != MA_OK) return bind_raise(L, &err);
+    same = all != 0;
+  }
+  lua_pushboolean(L, same);
+  return 1;
+}
+
+/* t[i]: row i of dim 0; t.name: a method. */
+static int t_index(lua_State *L) {
+  if (lua_isinteger(L, 2)) {
+    const ma_tensor *t = bind_check_tensor(L, 1);
+    if (t->n_dims == 0) return bind_error(L, "a scalar has no rows");
+    return select_at(L, t, 0, lua_tointeger(L, 2));
+  }
+  luaL_getmetafield(L, 1, "methods");
+  lua_pushvalue(L, 2);
+  lua_rawget(L, -2);
+  return 1;
+}
+
+int bind_open_tensor(lua_State *L) {
+  static const luaL_Reg meta[] = {
+      {"__gc", t_gc},   {"__close", t_gc}, {"__index", t_index}, {"__len", t_len}, {"__eq", t_equal},
+      {"__add", t_add}, {"__sub", t_sub},  {"__mul", t_mul},     {"__div", t_div}, {"__pow", t_pow},
+      {"__mod", t_mod}, {"__unm", t_neg},  {"__tostring", bind_tensor_tostring},   {NULL, NULL}};
+  static const luaL_Reg methods[] = {
+#define MA_UNARY(name, doc) {#name, t_##name},
+      MA_UNARIES(MA_UNARY)
+#undef MA_UNARY
+#define MA_BINARY(name, doc) {#name, t_##name}, {#name "_", t_##name##_},
+          MA_BINARIES(MA_BINARY)
+#undef MA_BINARY
+#define MA_REDUCE(name, doc) {#name, t_##name},
+              MA_REDUCES(MA_REDUCE)
+#undef MA_REDUCE
+      {"where", t_where}, {"fill_", t_fill_}, {"copy_", t_copy_}, {"median", t_median},
+      {"quantile", t_quantile}, {"sort", t_sort}, {"topk", t_topk}, {"matmul", t_matmul},
+      {"softmax", t_softmax}, {"log_softmax", t_log_softmax}, {"rms_norm", t_rms_norm},
+      {"layer_norm", t_layer_norm}, {"reshape", t_reshape}, {"view", t_reshape},
+      {"transpose", t_transpose}, {"t", t_t}, {"permute", t_permute}, {"narrow", t_narrow},
+      {"select", t_select}, {"expand", t_expand}, {"unsqueeze", t_unsqueeze}, {"squeeze", t_squeeze},
+      {"gather", t_gather}, {"shape", t_shape}, {"size", t_size}, {"dim", t_dim}, {"dtype", t_dtype},
+      {"device", t_device}, {"get", t_get}, {"set", t_set}, {"item", t_item}, {"totable", t_totable},
+      {"rows", t_rows}, {"clone", t_clone}, {"to", t_to}, {"float", t_float}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"tensor", new_from_data}, {"full", new_full}, {"random", new_random},
+                                       {"cat", concat}, {NULL, NULL}};
+  bind_class(L, BIND_TENSOR, meta, methods);
+  luaL_newlib(L, functions);
+  return 1;
+}

@@ -1,0 +1,193 @@
+-- massact.load: from files to a model.  Checks both ways: every slot of the decoder filled, every tensor of the
+-- checkpoint used or known to be none.
+local core = require "massact.core"
+local families = require "massact.family"
+require "massact.model"
+
+local M = {}
+
+local mib = 2 ^ 20
+
+---@class massact.LoadOptions
+---@field device? string "auto" (default), "cpu", "cuda"
+---@field dtype? string "f32" (default): the precision of the residual stream
+---@field cache? number MiB that widened copies of weights may take (default 1024); larger models are widened a
+---layer at a time in every pass
+
+-- ---- where things are ----
+
+-- A name of the hub ("openai-community/gpt2") in its local cache; massact downloads nothing.
+local function in_hub_cache(name)
+  local owner, repository = name:match "^([%w%-%._]+)/([%w%-%._]+)$"
+  if not owner then return nil end
+  local hub = os.getenv "HF_HUB_CACHE"
+    or (os.getenv "HF_HOME" and os.getenv "HF_HOME" .. "/hub")
+    or (os.getenv "HOME" or "") .. "/.cache/huggingface/hub"
+  local folder = ("%s/models--%s--%s"):format(hub, owner, repository)
+  local ref = io.open(folder .. "/refs/main")
+  if not ref then return nil end
+  local commit = ref:read "l"
+  ref:close()
+  local snapshot = ("%s/snapshots/%s"):format(folder, commit)
+  return core.system.is_folder(snapshot) and snapshot or nil
+end
+
+local function resolve(path)
+  if core.system.exists(path) then return path end
+  local cached = in_hub_cache(path)
+  if cached then return cached end
+  if path:match "^[%w%-%._]+/[%w%-%._]+$" then
+    error(("there is no '%s' here and none in the local hub cache; download it first "
+      .. "(huggingface-cli download %s) or name a folder or a .gguf file"):format(path, path), 0)
+  end
+  error(("there is no model '%s'"):format(path), 0)
+end
+
+-- ---- weights ----
+
+-- "layers.*.attn.q.weight" for every layer, or once.
+local function each_slot(slot, source, n_layers)
+  local name = type(source) == "table" and source[1] or source
+  local at = -1
+  return function()
+    at = at + 1
+    if slot:find("*", 1, true) then
+      if at < n_layers then
+        return (slot:gsub("%*", at, 1)), (name:gsub("%*", at, 1))
+      end
+    elseif at == 0 then
+      return slot, name
+    end
+  end
+end
+
+-- The prefix that this checkpoint puts before its names.
+local function find_prefix(checkpoint, family)
+  for _, prefix in ipairs(family.prefixes or {}) do
+    for _, name in ipairs(checkpoint:names()) do
+      if name:sub(1, #prefix) == prefix then return prefix end
+    end
+  end
+  return ""
+end
+
+local function is_ignored(name, family)
+  for _, pattern in ipairs(family.ignored or {}) do
+    if name:find(pattern) then return true end
+  end
+  return false
+end
+
+-- Binds every slot; returns the names that were used.
+local function bind_weights(model, checkpoint, weights, spec, prefix, where)
+  local used = {}
+  for slot, source in pairs(weights) do
+    for slot_name, name in each_slot(slot, source, spec.n_layers) do
+      local full = checkpoint:has(name) and name or prefix .. name
+      if checkpoint:has(full) then
+        local tensor = checkpoint:tensor(full)
+        if type(source) == "table" and source.view then tensor = source.view(tensor) end
+        local fine, problem = pcall(model.bind, model, slot_name, tensor)
+        if not fine then
+          error(("%s: tensor '%s': %s"):format(where, full, (tostring(problem):gsub("^.-:%d+: ", ""))), 0)
+        end
+        used[full] = true
+      elseif not (type(source) == "table" and source.optional) then
+        error(("%s: tensor '%s' is missing"):format(where, full), 0)
+      end
+    end
+  end
+  return used
+end
+
+local function check_all_used(checkpoint, used, family, where)
+  for _, name in ipairs(checkpoint:names()) do
+    if not used[name] and not is_ignored(name, family) then
+      error(("%s: tensor '%s' is not a weight of family %s"):format(where, name, family.name), 0)
+    end
+  end
+end
+
+-- ---- configs ----
+
+local function read_config(path)
+  local file = path .. "/config.json"
+  if not core.system.exists(file) then error(("'%s' has no config.json"):format(path), 0) end
+  local config = core.json.load(file)
+  if type(config) ~= "table" then error(("%s: not an object"):format(file), 0) end
+  return config, file
+end
+
+-- Multimodal configs keep the decoder's part in text_config.
+local function text_part(config)
+  if type(config.text_config) ~= "table" then return config end
+  local part = {}
+  for key, value in pairs(config.text_config) do part[key] = value end
+  part.architectures = part.architectures or config.architectures
+  return part
+end
+
+local function warn_unread(unread, family, where)
+  for _, key in ipairs(unread) do
+    io.stderr:write(("massact: %s: '%s' is not used by family %s\n"):format(where, key, family.name))
+  end
+end
+
+-- ---- the model ----
+
+local function base_name(path) return (path:gsub("/+$", ""):gsub("%.gguf$", ""):gsub("%.safetensors$", ""):match "([^/]+)$") end
+
+local function describe(path, checkpoint)
+  if checkpoint:format() == "gguf" then
+    local metadata = checkpoint:metadata()
+    local family = families.of_gguf(metadata["general.architecture"], path)
+    local prefix = (metadata["general.architecture"] or "") .. "."
+    local config = { massact = "gguf" }
+    for key, value in pairs(metadata) do
+      if key:sub(1, #prefix) == prefix then config[key:sub(#prefix + 1)] = value end
+    end
+    return family, family.gguf_config(config, metadata, checkpoint), path
+  end
+  local folder = core.system.is_folder(path) and path or path:match "^(.*)/[^/]*$" or "."
+  local config, file = read_config(folder)
+  config = text_part(config)
+  return families.of_config(config, file), config, file
+end
+
+---Loads a model: a Hugging Face folder, a .safetensors or .gguf file, or a name of the hub whose files are in
+---the local cache.  Weights are mapped, not read.
+---@param path string
+---@param options? massact.LoadOptions
+---@return massact.Model
+function M.load(path, options)
+  options = options or {}
+  local dtype = (options.dtype or "f32"):gsub("^torch%.", "")
+  if dtype ~= "f32" and dtype ~= "float32" then
+    error(("dtype '%s' is not supported; massact computes in f32"):format(options.dtype), 0)
+  end
+  local resolved = resolve(path)
+  local checkpoint = core.checkpoint.open(resolved)
+  local family, config, where = describe(resolved, checkpoint)
+  local is_gguf = checkpoint:format() == "gguf"
+  local proxy, unread = families.recording(config)
+  local spec = family.spec(proxy)
+  local model = core.model.new(spec, options.device or "auto", family.paths or {})
+  local weights = is_gguf and family.gguf_weights(spec, proxy) or family.weights(spec, proxy)
+  local prefix = is_gguf and "" or find_prefix(checkpoint, family)
+  local used = bind_weights(model, checkpoint, weights, spec, prefix, resolved)
+  check_all_used(checkpoint, used, family, resolved)
+  model:finish((options.cache or 1024) * mib)
+  if not is_gguf then warn_unread(unread(), family, where) end
+  local fields = model:fields()
+  fields.name = base_name(path)
+  fields.path = resolved
+  fields.family = family.name
+  fields.spec = spec
+  fields.config = config
+  fields.checkpoint = checkpoint
+  fields.n_layers, fields.d_model, fields.vocab_size = spec.n_layers, spec.d_model, spec.vocab_size
+  fields.max_positions = spec.max_positions
+  return model
+end
+
+return M

@@ -1,0 +1,48 @@
+-- What a model offers beyond its C methods (lua/massact/meta/model.lua): its tokenizer, its parameters, its loss.
+local core = require "massact.core"
+
+local methods = core.model.methods
+
+-- Fields made when first asked for.
+local lazy = {}
+
+function lazy.tokenizer(fields)
+  local path = fields.path
+  if path:match "%.safetensors$" then path = path:match "^(.*)/[^/]*$" or "." end
+  return core.tokenizer.load(path)
+end
+
+local function add_lazy_fields(model)
+  local fields = model:fields()
+  if getmetatable(fields) then return end
+  setmetatable(fields, {
+    __index = function(self, key)
+      if not lazy[key] then return nil end
+      local value = lazy[key](self)
+      rawset(self, key, value)
+      return value
+    end,
+  })
+end
+
+local new = core.model.new
+function core.model.new(...)
+  local model = new(...)
+  add_lazy_fields(model)
+  return model
+end
+
+---Iterates over the checkpoint's own tensors: `for name, tensor in model:params() do`.
+---@return fun(): string?, massact.Tensor?
+function methods:params()
+  local names, checkpoint, i = self.checkpoint:names(), self.checkpoint, 0
+  return function()
+    i = i + 1
+    if names[i] then return names[i], checkpoint:tensor(names[i]) end
+  end
+end
+
+---The checkpoint's tensor of that name.
+---@param name string
+---@return massact.Tensor
+function methods:param(name) return self.checkpoint:tensor(name) end
