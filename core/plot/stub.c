@@ -1,0 +1,1 @@
+typedef int ma_plot_empty;
