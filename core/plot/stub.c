@@ -1,1 +1,0 @@
-typedef int ma_plot_empty;

@@ -1,0 +1,187 @@
+-- Which layers, tokens and dims are massive: the paper's per-sequence criterion (Owen et al. 2025, section 3:
+-- |a| > 100 and |a| > 1000 x the median |a| of the layer's output) and what its tokens_analysis gathers.
+local core = require "massact.core"
+
+local M = {}
+
+M.criterion = { above = 100, ratio = 1000 }
+M.batch = 2 -- sequences a pass: enough for the matrix products, little memory
+
+-- Ascending list of a set's keys.
+local function sorted(set)
+  local list = {}
+  for key in pairs(set) do list[#list + 1] = key end
+  table.sort(list)
+  return list
+end
+M.sorted = sorted
+
+---@class massact.Massive what one layer of one sequence has
+---@field layer integer
+---@field positions integer[]
+---@field dims integer[]
+---@field entries {value: number, position: integer, dim: integer}[]
+
+---@class massact.Sequence what was found in one sequence
+---@field first? integer lowest massive layer
+---@field layers massact.Massive[] the massive ones, ascending
+---@field max number[] by layer, from 1
+---@field median number[] by layer, from 1
+
+---Probes every layer's output.
+---@param model massact.Model
+---@return massact.Handle
+function M.probe(model)
+  return model:point("layers.*.out"):probe({ "max", "median" }, { entries = M.criterion })
+end
+
+---What the probe saw of sequence `b` (from 1) of the last pass.
+---@return massact.Sequence
+function M.read(model, probe, b)
+  local found = { layers = {}, max = {}, median = {} }
+  for layer = 0, model.n_layers - 1 do
+    local seen = probe["layers." .. layer .. ".out"][b]
+    found.max[layer + 1], found.median[layer + 1] = seen.max, seen.median
+    if #seen.entries > 0 then
+      local positions, dims = {}, {}
+      for _, e in ipairs(seen.entries) do positions[e.position], dims[e.dim] = true, true end
+      found.layers[#found.layers + 1] =
+        { layer = layer, positions = sorted(positions), dims = sorted(dims), entries = seen.entries }
+    end
+  end
+  found.first = found.layers[1] and found.layers[1].layer
+  return found
+end
+
+---Calls `each(first, last, out)` for batches of windows, with progress.
+function M.batches(model, windows, label, options, each)
+  local progress <close> = core.system.progress(label, #windows)
+  for first = 1, #windows, M.batch do
+    local last = math.min(first + M.batch - 1, #windows)
+    local batch = table.move(windows, first, last, 1, {})
+    each(first, last, model:forward(batch, options))
+    progress:update(last)
+  end
+end
+
+---What is massive in each of the windows.
+---@param model massact.Model
+---@param windows integer[][]
+---@return massact.Sequence[]
+function M.sequences(model, windows)
+  local probe <close> = M.probe(model)
+  local found = {}
+  M.batches(model, windows, "detection", { stop_at = ("layers.%d.out"):format(model.n_layers - 1) },
+    function(first, last)
+      for i = first, last do found[i] = M.read(model, probe, i - first + 1) end
+    end)
+  return found
+end
+
+-- ---- tokens_analysis ----
+
+local function add(sums, position, dim, value)
+  local by_dim = sums[position] or {}
+  sums[position] = by_dim
+  local s = by_dim[dim] or { n = 0, sum = 0, squares = 0 }
+  by_dim[dim] = s
+  s.n, s.sum, s.squares = s.n + 1, s.sum + value, s.squares + value * value
+end
+
+-- Sums into mean and population standard deviation.
+local function averages(sums)
+  local out = {}
+  for position, by_dim in pairs(sums) do
+    out[position] = {}
+    for dim, s in pairs(by_dim) do
+      local mean = s.sum / s.n
+      out[position][dim] = { avg = mean, std = math.sqrt(math.max(0, s.squares / s.n - mean * mean)), n = s.n }
+    end
+  end
+  return out
+end
+
+local function layer_of(sequence, layer)
+  for _, massive in ipairs(sequence.layers) do
+    if massive.layer == layer then return massive end
+  end
+end
+
+---@class massact.Found
+---@field first_layer? integer lowest massive layer over the sequences; nil: there are none
+---@field dims integer[]
+---@field magnitude table position -> dim -> {avg, std, n} of |a| at the lowest first layer seen so far
+---@field magnitude_at_final table the same, every sequence at `first_layer`
+---@field tokens table position -> list of token ids
+
+---The paper's tokens_analysis over sequences: the first layer, the dims (those of the first massive sequence's
+---first layer, then of all massive layers of the later ones), magnitudes and tokens by position.
+---@param sequences massact.Sequence[]
+---@param windows integer[][]
+---@return massact.Found
+function M.summarise(sequences, windows)
+  local first, dims, sums, final_sums, tokens = nil, {}, {}, {}, {}
+  for i, s in ipairs(sequences) do
+    if s.first then
+      local was_first = first == nil
+      first = math.min(first or s.first, s.first)
+      for _, massive in ipairs(s.layers) do
+        if not was_first or massive.layer == s.first then
+          for _, d in ipairs(massive.dims) do dims[d] = true end
+        end
+      end
+      local here = layer_of(s, first)
+      for _, e in ipairs(here and here.entries or {}) do add(sums, e.position, e.dim, math.abs(e.value)) end
+      for _, p in ipairs(s.layers[1].positions) do
+        tokens[p] = tokens[p] or {}
+        tokens[p][windows[i][p + 1]] = true
+      end
+    end
+  end
+  for _, s in ipairs(sequences) do
+    local here = first and layer_of(s, first)
+    for _, e in ipairs(here and here.entries or {}) do add(final_sums, e.position, e.dim, math.abs(e.value)) end
+  end
+  for position, set in pairs(tokens) do tokens[position] = sorted(set) end
+  return { first_layer = first, dims = sorted(dims), magnitude = averages(sums),
+    magnitude_at_final = averages(final_sums), tokens = tokens }
+end
+
+---What is massive in a model: tokens_analysis over windows.
+---@param model massact.Model
+---@param windows integer[][]
+---@return massact.Found, massact.Sequence[]
+function M.detect(model, windows)
+  local sequences = M.sequences(model, windows)
+  return M.summarise(sequences, windows), sequences
+end
+
+---Signed means of the found dims over massive positions, by the sequences' own first layer and apart for the
+---starting token (position 0) and the others.
+---@param sequences massact.Sequence[]
+---@param dims integer[]
+---@return table means layer -> {starting = {dim -> mean}, nonstarting = {dim -> mean}}
+function M.means(sequences, dims)
+  local wanted, sums = {}, {}
+  for _, d in ipairs(dims) do wanted[d] = true end
+  for _, s in ipairs(sequences) do
+    if s.first then
+      local of_layer = sums[s.first] or { starting = {}, nonstarting = {} }
+      sums[s.first] = of_layer
+      for _, e in ipairs(s.layers[1].entries) do
+        if wanted[e.dim] then add(of_layer, e.position == 0 and "starting" or "nonstarting", e.dim, e.value) end
+      end
+    end
+  end
+  local means = {}
+  for layer, kinds in pairs(sums) do
+    means[layer] = {}
+    for kind, by_dim in pairs(kinds) do
+      means[layer][kind] = {}
+      for dim, s in pairs(by_dim) do means[layer][kind][dim] = s.sum / s.n end
+    end
+  end
+  return means
+end
+
+return M
