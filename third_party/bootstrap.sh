@@ -1,0 +1,49 @@
+#!/bin/sh
+# Sets massact up on Debian 12 (or a relative of it): packages, build, then a job.
+#   bootstrap.sh packages       install what is missing
+#   bootstrap.sh build [PRESET] configure and build (release)
+#   bootstrap.sh demo           all that, then the main experiment on the embedded default model
+#   bootstrap.sh test           all that, then the tests
+set -eu
+cd "$(dirname "$0")/.."
+
+PACKAGES="build-essential cmake ninja-build pkg-config git ca-certificates lua5.4 liblua5.4-dev libopenblas0-openmp
+  libopenblas-openmp-dev libpng-dev libcairo2-dev libpcre2-dev libutf8proc-dev libjansson-dev libedit-dev libssl-dev
+  libcmocka-dev lua-busted fonts-dejavu-core"
+
+packages() {
+  missing=""
+  for package in $PACKAGES; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
+  done
+  [ -n "$missing" ] || return 0
+  sudo=""
+  [ "$(id -u)" = 0 ] || sudo=sudo
+  $sudo apt-get update -qq
+  # shellcheck disable=SC2086
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null
+}
+
+build() {
+  cmake --preset "$1" >/dev/null
+  cmake --build --preset "$1"
+}
+
+case "${1:-}" in
+  packages) packages ;;
+  build) build "${2:-release}" ;;
+  demo)
+    packages
+    build release
+    build/release/massact run experiments/intervention.lua
+    ;;
+  test)
+    packages
+    build release
+    ctest --test-dir build/release --output-on-failure
+    ;;
+  *)
+    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac
