@@ -63,7 +63,7 @@ static int open_state(lua_State *L) {
   char home[4096];
   find_home(home, sizeof home);
   luaL_openlibs(L);
-  lua_gc(L, LUA_GCGEN, 0, 0);
+  lua_gc(L, LUA_GCINC, 0, 0, 0);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
   lua_pushcfunction(L, luaopen_massact_core);
   lua_setfield(L, -2, "massact.core");

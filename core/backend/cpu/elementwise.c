@@ -48,13 +48,24 @@ typedef struct job {
   double value;
 } job;
 
+/* Copies the first of n elements over the others, doubling what is done. */
+static void repeat(char *first, size_t size, size_t n) {
+  for (size_t done = 1; done < n; done *= 2) memcpy(first + done * size, first, size * (2 * done < n ? done : n - done));
+}
+
 static void fill_chunks(void *self, size_t from, size_t to) {
   job *j = self;
   int64_t at[1];
+  size_t size = ma_dtype_describe(j->out->dtype)->bytes;
   for (size_t i = from; i < to; i++) {
     size_t n = locate(&j->c, i, at);
-    for (size_t e = 0; e < n; e++)
-      ma_element_store(j->out, at[0] + (int64_t)e * j->c.walk.inner_stride[0], j->value);
+    int64_t stride = j->c.walk.inner_stride[0];
+    ma_element_store(j->out, at[0], j->value);
+    if (stride == 1) {
+      repeat((char *)j->out->storage->data + (size_t)at[0] * size, size, n);
+    } else {
+      for (size_t e = 1; e < n; e++) ma_element_store(j->out, at[0] + (int64_t)e * stride, j->value);
+    }
   }
 }
 

@@ -1,0 +1,97 @@
+-- The command as a user types it: exit codes, one line on stderr, what is printed.
+local massact = require "massact"
+local bin, golden = os.getenv "MASSACT_BIN", os.getenv "MASSACT_TESTS" .. "/golden/models"
+
+-- Runs a shell command; returns exit code, stdout, stderr.
+local function run(command, input)
+  local out, err = os.tmpname(), os.tmpname()
+  local pipe = input and ("printf '%s' | "):format(input) or ""
+  local _, _, code = os.execute(("%s%s %s >%s 2>%s </dev/null"):format(pipe, bin, command, out, err):gsub("</dev/null", input and "" or "</dev/null"))
+  local function slurp(path)
+    local file = assert(io.open(path))
+    local text = file:read "a"
+    file:close()
+    os.remove(path)
+    return text
+  end
+  return code, slurp(out), slurp(err)
+end
+
+local function script(text)
+  local path = os.tmpname()
+  local file = assert(io.open(path, "w"))
+  file:write(text)
+  file:close()
+  return path
+end
+
+describe("massact", function()
+  it("prints its version and its help", function()
+    local code, out = run "--version"
+    assert.equal(0, code)
+    assert.matches("^massact %d+%.%d+%.%d+\n$", out)
+    code, out = run "--help"
+    assert.equal(0, code)
+    assert.matches("massact run FILE", out)
+  end)
+
+  it("runs code, scripts with arguments, and standard input", function()
+    assert.same({ 0, "3\n", "" }, { run "-e 'print(1 + 2)'" })
+    local path = script "#!/usr/bin/env massact\nprint(arg[0] ~= nil, arg[1], ...)"
+    assert.same({ 0, "true\tx\tx\ty\n", "" }, { run("run " .. path .. " x y") })
+    assert.same({ 0, "true\tx\tx\ty\n", "" }, { run(path .. " x y") })
+    os.remove(path)
+    assert.same({ 0, "hi\n", "" }, { run("", "print([[hi]])") })
+  end)
+
+  it("fails with status 1 and one line that says where", function()
+    local path = script "local x = nil\nprint(x.y)"
+    local code, out, err = run("run " .. path)
+    assert.equal(1, code)
+    assert.equal("", out)
+    assert.matches("^massact: .-:2: attempt to index a nil value[^\n]*\n$", err)
+    code, _, err = run("--traceback run " .. path)
+    assert.equal(1, code)
+    assert.matches("stack traceback", err)
+    os.remove(path)
+    code, _, err = run "-e 'x ='"
+    assert.equal(1, code)
+    assert.matches("^massact: [^\n]*near <eof>\n$", err)
+    code, _, err = run "run /no/such/file.lua"
+    assert.equal(1, code)
+    assert.matches("^massact: cannot open /no/such/file.lua", err)
+  end)
+
+  it("answers wrong usage with status 2", function()
+    for _, words in ipairs { "--nonsense", "run", "nonsense" } do
+      local code, _, err = run(words)
+      assert.equal(2, code, words)
+      assert.matches("^massact: [^\n]*\n$", err)
+    end
+  end)
+
+  it("names what is wrong with a model", function()
+    local code, _, err = run "-e 'massact.load [[/no/such/model]]'"
+    assert.equal(1, code)
+    assert.matches("there is no model '/no/such/model'", err)
+    local folder = os.tmpname()
+    os.remove(folder)
+    massact.system.make_folder(folder)
+    os.execute(("cp %s/gpt2/model.safetensors %s/"):format(golden, folder))
+    local config = massact.json.load(golden .. "/gpt2/config.json")
+    local function attempt(change, expected)
+      local changed = {}
+      for key, value in pairs(config) do changed[key] = value end
+      change(changed)
+      massact.json.save(folder .. "/config.json", changed)
+      local status, _, message = run(("-e 'massact.load [[%s]]'"):format(folder))
+      assert.equal(1, status)
+      assert.matches(expected, message)
+    end
+    attempt(function(c) c.architectures = { "NoSuchForCausalLM" } end, "unknown architecture 'NoSuchForCausalLM'; massact knows")
+    attempt(function(c) c.n_layer = 9 end, "tensor 'h%.%d%.[%w_%.]+' is missing")
+    attempt(function(c) c.vocab_size = 17 end, "has shape %[320 x 32%], the config implies %[17 x 32%]")
+    attempt(function(c) c.n_layer = 3 end, "is not a weight of family gpt2")
+    os.execute("rm -r " .. folder)
+  end)
+end)

@@ -1,0 +1,97 @@
+-- The main experiment from outside, on the embedded default model.
+local massact = require "massact"
+local bin = os.getenv "MASSACT_BIN"
+local experiment = massact.home .. "/experiments/intervention.lua"
+
+local function run(options)
+  local err = os.tmpname()
+  local _, _, code = os.execute(("%s run %s %s >/dev/null 2>%s </dev/null"):format(bin, experiment, options, err))
+  local file = assert(io.open(err))
+  local text = file:read "a"
+  file:close()
+  os.remove(err)
+  return code, text
+end
+
+local function temporary_folder()
+  local path = os.tmpname()
+  os.remove(path)
+  massact.system.make_folder(path)
+  return path
+end
+
+local function write(path, text)
+  local file = assert(io.open(path, "wb"))
+  file:write(text)
+  file:close()
+end
+
+describe("experiments/intervention.lua", function()
+  local folder = temporary_folder()
+  teardown(function() os.execute("rm -r " .. folder) end)
+
+  it("shows on the default model that the planted activation matters", function()
+    assert.same({ 0, "" }, { run("--save_dir " .. folder) })
+    local base = folder .. "/model/model_layer_model.layers_self_attn_256_True_True_42/"
+    local results = massact.json.load(base .. "results.json")
+    assert.equal(1, results.first_layer)
+    assert.same({ 9 }, { table.unpack(results.dims) })
+    local p = results.perplexity
+    assert(p.set_to_zero.text > 2 * p.original.text)
+    assert.near(1, p.set_to_mean_1.text / p.original.text, 0.01)
+    assert.equal(results.windows.text, #results.positions.text)
+    for _, positions in ipairs(results.positions.text) do assert.same({ 0 }, { table.unpack(positions) }) end
+    for _, file in ipairs { "config.txt", "perplexity.png", "magnitude_by_layer.png",
+      "verify_massive_activations_location_and_magnitude_and_tokens.txt", "intervention_analysis/results_ppl.txt",
+      "intervention_analysis/set_to_zero_ppl/text_startingtoken.txt" } do
+      assert.is_true(massact.system.exists(base .. file), file)
+    end
+    local png = assert(io.open(base .. "perplexity.png", "rb"))
+    local head = png:read(24)
+    png:close()
+    assert.equal("\137PNG\r\n\26\n", head:sub(1, 8))
+    assert.equal(1600, (string.unpack(">I4", head, 17)))
+    assert.equal(1000, (string.unpack(">I4", head, 21)))
+  end)
+
+  it("gives the same results again, but for times", function()
+    local function results()
+      assert.equal(0, (run("--windows 3 --save_dir " .. folder)))
+      local r = massact.json.load(folder .. "/model/model_layer_model.layers_self_attn_256_True_True_42/results.json")
+      r.timings_s, r.peak_memory_bytes = nil, nil
+      return massact.json.text(r)
+    end
+    assert.equal(results(), results())
+  end)
+
+  it("says so where there are no massive activations, and stops cleanly", function()
+    assert.equal(0, (run(("--pretrained %s --add_bos_token false --context_length 64 --save_dir %s"):format(
+      massact.home .. "/experiments/default/model", folder))))
+    local r = massact.json.load(folder .. "/model/model_layer_model.layers_self_attn_64_False_True_42/results.json")
+    assert.equal(massact.null, r.first_layer)
+    assert.equal(r.perplexity.original.text, r.perplexity.set_to_zero.text)
+  end)
+
+  it("answers mistakes with one clear line", function()
+    write(folder .. "/empty.txt", "")
+    write(folder .. "/latin.txt", ("caf\xE9 "):rep(1000))
+    write(folder .. "/short.txt", "too short")
+    local cases = {
+      { "--windoes 3", 2, "unknown option '%-%-windoes'; did you mean '%-%-windows'" },
+      { "--windows many", 2, "'many' is not a whole number" },
+      { "--context_length 5000", 2, "5000 is more than the 256 positions" },
+      { "--data " .. folder .. "/none.txt", 1, "cannot read text" },
+      { "--data " .. folder .. "/empty.txt", 1, "is empty" },
+      { "--data " .. folder .. "/latin.txt", 1, "not UTF%-8: byte 0xE9 at offset 3" },
+      { "--data " .. folder .. "/short.txt", 1, "has 9 tokens, fewer than one window of 256" },
+      { "--save_dir /proc/nowhere", 1, "cannot create folder '/proc/nowhere'" },
+      { "--device cuda", 1, "no CUDA backend; use cpu" },
+    }
+    for _, case in ipairs(cases) do
+      local code, err = run(case[1] .. (case[1]:match "save_dir" and "" or " --save_dir " .. folder))
+      assert.equal(case[2], code, case[1])
+      assert.matches(case[3], err)
+      assert.matches("^massact: [^\n]*\n$", err)
+    end
+  end)
+end)
