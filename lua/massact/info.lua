@@ -1,0 +1,80 @@
+-- massact info MODEL: what a checkpoint is, as massact sees it.
+local core = require "massact.core"
+local options = require "massact.options"
+
+local M = {}
+
+-- Parameters and bytes by dtype.
+local function sizes(checkpoint)
+  local parameters, bytes, by_dtype = 0, 0, {}
+  for _, name in ipairs(checkpoint:names()) do
+    local count = 1
+    for _, size in ipairs(checkpoint:shape(name)) do count = count * size end
+    local dtype = checkpoint:dtype(name)
+    parameters, bytes = parameters + count, bytes + checkpoint:bytes(name)
+    by_dtype[dtype] = (by_dtype[dtype] or 0) + count
+  end
+  return parameters, bytes, by_dtype
+end
+
+-- The spec without its long lists.
+local function short_spec(spec)
+  local out = {}
+  for key, value in pairs(spec) do
+    if type(value) ~= "table" then out[key] = value end
+  end
+  return out
+end
+
+---Everything that `massact info` says, as a table.
+function M.describe(model)
+  local parameters, bytes, by_dtype = sizes(model.checkpoint)
+  local points = {}
+  for i, point in ipairs(core.model.points()) do
+    points[i] = { name = point.in_layer and "layers.N." .. point.name or point.name, shape = point.shape, meaning = point.meaning }
+  end
+  local has_tokenizer, tokenizer = pcall(function() return tostring(model.tokenizer) end)
+  return {
+    name = model.name, path = model.path, family = model.family, format = model.checkpoint:format(), parameters = parameters,
+    file_bytes = bytes, parameters_by_dtype = by_dtype, spec = short_spec(model.spec), points = points,
+    tokenizer = has_tokenizer and tokenizer or "none: " .. tostring(tokenizer), widened_bytes = model:wide_bytes(),
+    machine = core.system.machine(),
+  }
+end
+
+local function sorted(t)
+  local keys = {}
+  for key in pairs(t) do keys[#keys + 1] = key end
+  table.sort(keys)
+  return keys
+end
+
+local function print_text(d)
+  print(("%s: %s, %s, %.1f M parameters, %.1f MB"):format(d.name, d.family, d.format, d.parameters / 1e6, d.file_bytes / 1e6))
+  for _, dtype in ipairs(sorted(d.parameters_by_dtype)) do
+    print(("  %-6s %.1f M parameters"):format(dtype, d.parameters_by_dtype[dtype] / 1e6))
+  end
+  print(("tokenizer: %s"):format(d.tokenizer))
+  print(("memory: %.1f MB mapped, %.1f MB of weights widened to f32"):format(d.file_bytes / 1e6, d.widened_bytes / 1e6))
+  print(("machine: %s; row kernels %s"):format(d.machine.blas, d.machine.row_kernels))
+  print "spec:"
+  for _, key in ipairs(sorted(d.spec)) do print(("  %-16s %s"):format(key, tostring(d.spec[key]))) end
+  print "points:"
+  for _, point in ipairs(d.points) do print(("  %-20s [%s]  %s"):format(point.name, point.shape, point.meaning)) end
+end
+
+---massact info MODEL [--json]
+function M.main(...)
+  local path, as_json
+  for _, word in ipairs { ... } do
+    if word == "--json" then as_json = true
+    elseif word:match "^%-" then options.usage_error("info: unknown option '%s'", word)
+    elseif path then options.usage_error("info: one model at a time")
+    else path = word end
+  end
+  if not path then options.usage_error("info wants a model: a folder or a .gguf file") end
+  local description = M.describe(require("massact").load(path))
+  if as_json then print(core.json.text(description)) else print_text(description) end
+end
+
+return M
