@@ -44,7 +44,8 @@ static ma_status make_room(ma_probe *p, ma_place place, size_t n, ma_error *err)
   while (end < p->n_measured && p->measured[end].place.point == place.point &&
          p->measured[end].place.layer == place.layer)
     clear(&p->measured[end++]);
-  memmove(p->measured + first, p->measured + end, (p->n_measured - end) * sizeof *p->measured);
+  if (end < p->n_measured)
+    memmove(p->measured + first, p->measured + end, (p->n_measured - end) * sizeof *p->measured);
   p->n_measured -= end - first;
   if (p->n_measured + n <= p->capacity) return MA_OK;
   size_t capacity = 2 * (p->n_measured + n);
