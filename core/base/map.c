@@ -30,7 +30,6 @@ enum { MAX_MAPS = 4096 };
 
 static _Atomic(ma_map *) live_maps[MAX_MAPS];
 static struct sigaction previous_action;
-static atomic_bool handler_is_set;
 
 static ma_map *find_map(const void *address) {
   uintptr_t at = (uintptr_t)address;
@@ -62,13 +61,19 @@ static void on_bus_error(int signal_number, siginfo_t *info, void *context) {
   }
 }
 
+/* Puts our handler in place, also where somebody else has set theirs since; theirs is then the one that faults of
+ * others go to. */
+static void set_handler(void) {
+  struct sigaction current, ours = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO | SA_NODEFER};
+  sigemptyset(&ours.sa_mask);
+  if (sigaction(SIGBUS, NULL, &current) != 0) return;
+  if ((current.sa_flags & SA_SIGINFO) && current.sa_sigaction == on_bus_error) return;
+  previous_action = current;
+  sigaction(SIGBUS, &ours, NULL);
+}
+
 static ma_status enter(ma_map *map, ma_error *err) {
-  bool expected = false;
-  if (atomic_compare_exchange_strong(&handler_is_set, &expected, true)) {
-    struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO | SA_NODEFER};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGBUS, &action, &previous_action);
-  }
+  set_handler();
   for (int i = 0; i < MAX_MAPS; i++) {
     ma_map *none = NULL;
     if (atomic_compare_exchange_strong(&live_maps[i], &none, map)) return MA_OK;
