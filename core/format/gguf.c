@@ -55,9 +55,13 @@ static ma_status read_name(reader *r, char **out, size_t limit, const char *what
   ma_gguf_text text;
   ma_status st = read_text(r, &text, what);
   if (st != MA_OK) return st;
-  if (text.length == 0) return bad(r, "empty", what);
-  if (text.length > limit) return bad(r, "too long:", what);
-  if (memchr(text.data, '\0', text.length)) return bad(r, "NUL byte in", what);
+  const char *problem = text.length == 0                          ? "an empty"
+                        : text.length > limit                     ? "too long a"
+                        : memchr(text.data, '\0', text.length)    ? "a NUL byte in a"
+                                                                  : NULL;
+  if (problem)
+    return ma_fail(r->err, MA_BAD_FILE, "%s: %s %s (byte %zu of %zu)", ma_map_path(r->g->map), problem, what, r->at.at,
+                   r->at.size);
   return ma_strndup(out, text.data, text.length, r->err);
 }
 
