@@ -52,7 +52,7 @@ static ma_status read_text(reader *r, ma_gguf_text *out, const char *what) {
 
 /* A name: text without NUL, copied with one behind it. */
 static ma_status read_name(reader *r, char **out, size_t limit, const char *what) {
-  ma_gguf_text text;
+  ma_gguf_text text = {NULL, 0};
   ma_status st = read_text(r, &text, what);
   if (st != MA_OK) return st;
   const char *problem = text.length == 0                          ? "an empty"

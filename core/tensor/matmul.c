@@ -39,7 +39,7 @@ ma_status ma_linear(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight,
                     ma_error *err) {
   ma_op op = ma_op_begin("linear", out, err);
   ma_status st = MA_OK;
-  int64_t shape[MA_MAX_DIMS], rows, columns;
+  int64_t shape[MA_MAX_DIMS], rows = 0, columns = 0;
   MA_TRY(ma_op_plain(&op, x));
   MA_TRY(ma_op_input(&op, weight));
   MA_TRY(ma_op_plain(&op, bias));

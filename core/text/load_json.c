@@ -271,7 +271,7 @@ static ma_status read_vocabulary(reader *r, const json_t *vocab) {
   json_t *vocabulary = (json_t *)(uintptr_t)vocab, *value;
   const char *token;
   size_t length, n = 0;
-  int32_t id;
+  int32_t id = 0;
   if (!json_is_object(vocab)) return bad(r, "model.vocab is not an object", NULL);
   json_object_foreach(vocabulary, token, value) {
     MA_TRY(read_id(r, value, token, &id));
@@ -311,9 +311,9 @@ static ma_status read_merges(reader *r, const json_t *merges) {
   ma_status st = MA_OK;
   ma_vocabulary *v = &r->t->vocabulary;
   ma_text joined = {0};
-  size_t i, n, m;
+  size_t i, n = 0, m = 0;
   json_t *merge;
-  const char *left, *right;
+  const char *left = NULL, *right = NULL;
   MA_TRY(ma_bpe_reserve(&r->t->bpe, json_array_size(merges), r->err));
   json_array_foreach(merges, i, merge) {
     if (!merge_parts(merge, &left, &n, &right, &m)) MA_TRY(bad(r, "model.merges has an entry that is not two tokens", NULL));
@@ -364,7 +364,7 @@ static ma_status read_added(reader *r, const json_t *list) {
   json_t *item;
   json_array_foreach(list, i, item) {
     const json_t *content = json_object_get(item, "content");
-    int32_t id;
+    int32_t id = 0;
     if (!json_is_string(content)) return bad(r, "an added token has no content", NULL);
     MA_TRY(read_id(r, json_object_get(item, "id"), json_string_value(content), &id));
     if ((size_t)id > r->t->vocabulary.n + json_array_size(list)) return bad(r, "id far beyond the vocabulary for added token", json_string_value(content));
