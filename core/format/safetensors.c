@@ -234,7 +234,7 @@ ma_status ma_safetensors_save(const char *path, const char *const *names, const 
   ma_writer *writer = NULL;
   ma_tensor packed = {0};
   char *header = NULL;
-  size_t length;
+  size_t length = 0;
   MA_TRY(make_header(&header, &length, path, names, tensors, n, metadata, err));
   MA_TRY(ma_writer_open(&writer, path, err));
   uint8_t prefix[8];
