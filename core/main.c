@@ -33,7 +33,12 @@ static void raise_interrupted(lua_State *L, lua_Debug *ar) {
 }
 
 static void on_interrupt(int signal_number) {
-  signal(signal_number, SIG_DFL); /* a second Ctrl-C ends the process */
+  if (ma_interrupted()) {
+    /* The second Ctrl-C before the first was answered ends the process. */
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+    return;
+  }
   ma_interrupt();
   lua_sethook(running_state, raise_interrupted, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
 }

@@ -36,6 +36,7 @@ int bind_open_json(lua_State *L);
 int bind_open_model(lua_State *L);
 int bind_open_figure(lua_State *L);
 int bind_open_system(lua_State *L);
+int bind_open_terminal(lua_State *L);
 
 /* ---- userdata ---- */
 

@@ -70,6 +70,21 @@ describe("massact", function()
     end
   end)
 
+  it("stops at Ctrl-C, in Lua and in the middle of a pass", function()
+    local endless = "while true do end"
+    local pass = "local m = massact.load([[" .. massact.home .. "/experiments/default/model]]) local ids = {} "
+      .. "for i = 1, 256 do ids[i] = 1 + i % 200 end while true do m:forward({ids, ids, ids, ids}) end"
+    for _, code in ipairs { endless, pass } do
+      local err = os.tmpname()
+      local _, _, status = os.execute(("timeout --foreground --preserve-status -s INT 1 %s -e '%s' 2>%s"):format(bin, code, err))
+      local file = assert(io.open(err))
+      assert.equal("massact: interrupted\n", file:read "a")
+      file:close()
+      os.remove(err)
+      assert.equal(130, status)
+    end
+  end)
+
   it("names what is wrong with a model", function()
     local code, _, err = run "-e 'massact.load [[/no/such/model]]'"
     assert.equal(1, code)
