@@ -21,6 +21,9 @@ void ma_map_release(ma_map *map); /* NULL is fine */
 uint8_t *ma_map_data(const ma_map *map);
 size_t ma_map_size(const ma_map *map);
 const char *ma_map_path(const ma_map *map);
+/* Whoever writes to the map says so; what was computed from its bytes can be checked for being out of date. */
+void ma_map_written(ma_map *map);
+unsigned ma_map_n_writes(const ma_map *map);
 /* MA_IO when a page of the map could not be read since it was opened. */
 ma_status ma_map_check(const ma_map *map, ma_error *err);
 

@@ -19,6 +19,7 @@
 struct ma_map {
   atomic_int n_refs;
   atomic_bool has_faulted;
+  atomic_uint n_writes;
   uint8_t *data;
   size_t size;
   char *path;
@@ -142,6 +143,8 @@ void ma_map_release(ma_map *map) {
 uint8_t *ma_map_data(const ma_map *map) { return map->data; }
 size_t ma_map_size(const ma_map *map) { return map->size; }
 const char *ma_map_path(const ma_map *map) { return map->path; }
+void ma_map_written(ma_map *map) { atomic_fetch_add(&map->n_writes, 1); }
+unsigned ma_map_n_writes(const ma_map *map) { return map->n_writes; }
 
 ma_status ma_map_check(const ma_map *map, ma_error *err) {
   if (!map->has_faulted) return MA_OK;

@@ -13,6 +13,7 @@
 typedef struct bound {
   ma_tensor stored; /* the checkpoint's */
   ma_tensor wide;   /* f32, made at first use; empty before, or when `stored` serves as it is */
+  unsigned n_writes; /* of `stored`, when `wide` was made */
 } bound;
 
 struct ma_weights {
@@ -254,7 +255,9 @@ ma_status ma_weights_get(const ma_tensor **out, ma_weights *w, ma_slot slot, int
     *out = &b->stored;
     return MA_OK;
   }
+  if (b->wide.storage && b->n_writes != ma_storage_n_writes(b->stored.storage)) ma_tensor_release(&b->wide);
   if (!b->wide.storage) {
+    b->n_writes = ma_storage_n_writes(b->stored.storage);
     /* Shaped as the slot says: [rows, last dim], or flat. */
     ma_tensor copy = {0};
     int64_t last = b->stored.shape[b->stored.n_dims > 0 ? b->stored.n_dims - 1 : 0];

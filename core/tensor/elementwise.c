@@ -60,7 +60,9 @@ static ma_dtype binary_dtype(ma_binary_kind kind, ma_dtype a, ma_dtype b) {
 ma_status ma_fill(ma_tensor *out, double value, ma_error *err) {
   ma_op op = ma_op_begin("fill", out, err);
   ma_status st = ma_op_plain(&op, out);
-  return st == MA_OK ? ma_op_run(&op, fill, out, value, err) : st;
+  if (st != MA_OK) return st;
+  ma_storage_written(out->storage);
+  return ma_op_run(&op, fill, out, value, err);
 }
 
 ma_status ma_copy(ma_tensor *out, const ma_tensor *a, ma_error *err) {
@@ -121,7 +123,9 @@ ma_status ma_randomize(ma_tensor *out, ma_random_kind kind, double low, double h
                        ma_random *generator, ma_error *err) {
   ma_op op = ma_op_begin("randomize", out, err);
   ma_status st = ma_op_plain(&op, out);
-  return st == MA_OK ? ma_op_run(&op, randomize, out, kind, low, high, generator, err) : st;
+  if (st != MA_OK) return st;
+  ma_storage_written(out->storage);
+  return ma_op_run(&op, randomize, out, kind, low, high, generator, err);
 }
 
 /* ---- moving elements ---- */

@@ -56,6 +56,13 @@ void ma_storage_release(ma_storage *s) {
   ma_free(s);
 }
 
+void ma_storage_written(ma_storage *s) {
+  if (s->map) ma_map_written(s->map);
+  else atomic_fetch_add(&s->n_writes, 1);
+}
+
+unsigned ma_storage_n_writes(const ma_storage *s) { return s->map ? ma_map_n_writes(s->map) : s->n_writes; }
+
 void ma_storage_kill(ma_storage *s) { s->is_dead = true; }
 
 ma_status ma_storage_check(const ma_storage *s, ma_error *err) {

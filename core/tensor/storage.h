@@ -17,6 +17,7 @@ typedef struct ma_device ma_device;
 typedef struct ma_storage {
   atomic_int n_refs;
   atomic_bool is_dead;
+  atomic_uint n_writes; /* of memory that is not mapped; see ma_storage_n_writes */
   ma_device *device;
   void *data;
   size_t bytes;
@@ -35,6 +36,9 @@ ma_status ma_storage_lend(ma_storage **out, ma_device *device, void *data, size_
 ma_storage *ma_storage_retain(ma_storage *storage);
 void ma_storage_release(ma_storage *storage); /* NULL is fine */
 void ma_storage_kill(ma_storage *storage);
+/* Counts writes: of the storage, or of the file behind it, which several storages may share. */
+void ma_storage_written(ma_storage *storage);
+unsigned ma_storage_n_writes(const ma_storage *storage);
 /* MA_BAD_ARGUMENT, naming the lender, when the storage is dead. */
 ma_status ma_storage_check(const ma_storage *storage, ma_error *err);
 

@@ -209,6 +209,7 @@ ma_status ma_tensor_set(ma_tensor *t, const int64_t *index, double value, ma_err
     case MA_I64: raw.i64 = (int64_t)value; break;
     default: raw.u8 = (uint8_t)value; break;
   }
+  ma_storage_written(t->storage);
   return device->backend->upload(device, (char *)t->storage->data + byte_at(t, at), &raw,
                                  ma_dtype_describe(t->dtype)->bytes, err);
 }

@@ -59,6 +59,16 @@ for _, name in ipairs(massact.system.list(folder)) do
       end)
     end
 
+    it("is the same with the config.json of transformers 5", function()
+      local copy = os.tmpname()
+      os.remove(copy)
+      massact.system.make_folder(copy)
+      assert(os.execute(("cp %s/%s/*.safetensors %s/ && cp %s/%s/config.v5.json %s/config.json"):format(folder, name, copy, folder, name, copy)))
+      local ids = expected["short.input_ids"]
+      assert.is_true(massact.load(copy):forward(ids, { logits = true }).logits == model:forward(ids, { logits = true }).logits)
+      os.execute("rm -r " .. copy)
+    end)
+
     it("gives the same however it is looked at", function()
       local ids = expected["short.input_ids"]
       local plain = model:forward(ids, { logits = true }).logits

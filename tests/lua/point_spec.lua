@@ -161,6 +161,20 @@ describe("a pass", function()
     assert.matches("position table ends at 128", message)
   end)
 
+  it("sees what is written to the checkpoint's tensors, widened ones too; the file stays", function()
+    for _, name in ipairs { "gpt2", "llama-3" } do
+      local own = massact.load(golden .. name)
+      local weight = name == "gpt2" and "h.1.mlp.c_fc.weight" or "model.layers.1.mlp.up_proj.weight"
+      local ids = { 1, 2, 3, 4 }
+      local before = own:forward(ids, { logits = true }).logits
+      own:param(weight):set(3, 5, 7)
+      local after = own:forward(ids, { logits = true }).logits
+      assert.is_false(after == before)
+      assert.equal(7, own:param(weight):get(3, 5))
+      assert.is_true(massact.load(golden .. name):forward(ids, { logits = true }).logits == before)
+    end
+  end)
+
   it("treats the sequences of a batch alone", function()
     local a, b = { 1, 2, 3, 4 }, { 9, 8, 7, 6 }
     local both = model:forward({ a, b }, { logits = true }).logits
