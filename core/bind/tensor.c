@@ -63,10 +63,13 @@ static int binary_in_place(lua_State *L, ma_binary_kind kind) {
   static int t_##name(lua_State *L) { return unary(L, MA_UNARY_##name); }
 MA_UNARIES(MA_UNARY)
 #undef MA_UNARY
-#define MA_BINARY(name, doc)                                                \
-  static int t_##name(lua_State *L) { return binary(L, MA_BINARY_##name); } \
-  static int t_##name##_(lua_State *L) { return binary_in_place(L, MA_BINARY_##name); }
+#define MA_BINARY(name, doc) \
+  static int t_##name(lua_State *L) { return binary(L, MA_BINARY_##name); }
 MA_BINARIES(MA_BINARY)
+#undef MA_BINARY
+#define MA_BINARY(name, doc) \
+  static int t_##name##_(lua_State *L) { return binary_in_place(L, MA_BINARY_##name); }
+MA_ARITHMETICS(MA_BINARY)
 #undef MA_BINARY
 
 static int t_where(lua_State *L) {
@@ -624,8 +627,11 @@ int bind_open_tensor(lua_State *L) {
 #define MA_UNARY(name, doc) {#name, t_##name},
       MA_UNARIES(MA_UNARY)
 #undef MA_UNARY
-#define MA_BINARY(name, doc) {#name, t_##name}, {#name "_", t_##name##_},
+#define MA_BINARY(name, doc) {#name, t_##name},
           MA_BINARIES(MA_BINARY)
+#undef MA_BINARY
+#define MA_BINARY(name, doc) {#name "_", t_##name##_},
+              MA_ARITHMETICS(MA_BINARY)
 #undef MA_BINARY
 #define MA_REDUCE(name, doc) {#name, t_##name},
               MA_REDUCES(MA_REDUCE)

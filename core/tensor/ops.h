@@ -35,7 +35,7 @@
   MA_UNARY(isinf, "1 where x is infinite (u8)")                                         \
   MA_UNARY(isfinite, "1 where x is finite (u8)")
 
-#define MA_BINARIES(MA_BINARY)                  \
+#define MA_ARITHMETICS(MA_BINARY)               \
   MA_BINARY(add, "a + b")                       \
   MA_BINARY(sub, "a - b")                       \
   MA_BINARY(mul, "a * b")                       \
@@ -43,13 +43,17 @@
   MA_BINARY(pow, "a ^ b")                       \
   MA_BINARY(mod, "a - b floor(a / b)")          \
   MA_BINARY(minimum, "the smaller; NaN wins")   \
-  MA_BINARY(maximum, "the larger; NaN wins")    \
+  MA_BINARY(maximum, "the larger; NaN wins")
+
+#define MA_COMPARISONS(MA_BINARY)               \
   MA_BINARY(gt, "a > b (u8)")                   \
   MA_BINARY(ge, "a >= b (u8)")                  \
   MA_BINARY(lt, "a < b (u8)")                   \
   MA_BINARY(le, "a <= b (u8)")                  \
   MA_BINARY(eq, "a == b (u8)")                  \
   MA_BINARY(ne, "a ~= b (u8)")
+
+#define MA_BINARIES(MA_BINARY) MA_ARITHMETICS(MA_BINARY) MA_COMPARISONS(MA_BINARY)
 
 #define MA_REDUCES(MA_REDUCE)                                   \
   MA_REDUCE(sum, "sum")                                         \

@@ -1,0 +1,73 @@
+---@meta
+
+-- Checkpoints and tokenizers, as editors see them.
+
+---@class massact.Checkpoint
+local Checkpoint = {}
+
+---@return string[] names of the tensors, in the file's order
+function Checkpoint:names() end
+
+---@param name string
+---@return boolean
+function Checkpoint:has(name) end
+
+---A view of the mapped file; writing to it changes memory, never the file.
+---@param name string
+---@return massact.Tensor
+function Checkpoint:tensor(name) end
+
+---@param name string
+---@return integer[]
+function Checkpoint:shape(name) end
+
+---@param name string
+---@return string
+function Checkpoint:dtype(name) end
+
+---@param name string
+---@return integer
+function Checkpoint:bytes(name) end
+
+---@return "gguf"|"safetensors"
+function Checkpoint:format() end
+
+---GGUF's metadata, without arrays of more than 64.
+---@return table<string, any>
+function Checkpoint:metadata() end
+
+---Tensors made from it stay valid.
+function Checkpoint:close() end
+
+---@class massact.Tokenizer
+---@field bos? integer
+---@field eos? integer
+local Tokenizer = {}
+
+---@param text string UTF-8
+---@param options? {special?: boolean} add what the tokenizer's template adds
+---@return integer[]
+function Tokenizer:encode(text, options) end
+
+---@param ids integer[]
+---@param options? {skip_special?: boolean}
+---@return string
+function Tokenizer:decode(ids, options) end
+
+---The token as the vocabulary spells it.
+---@param id integer
+---@return string?
+function Tokenizer:token(id) end
+
+---@param token string
+---@return integer?
+function Tokenizer:id(token) end
+
+---@return integer ids are 0 to size - 1
+function Tokenizer:size() end
+
+---@param id integer
+---@return boolean
+function Tokenizer:is_special(id) end
+
+function Tokenizer:close() end

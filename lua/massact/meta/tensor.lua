@@ -1,0 +1,493 @@
+---@meta
+
+-- Tensors, as editors see them.  Dims, indices and positions count from 0; negative ones count from the end.  What gives a
+-- tensor gives a new one; views (said so) share storage with the tensor that they are made of.  A number may stand
+-- where a second tensor is wanted; it takes the tensor's dtype.  tests/lua/docs_spec.lua keeps this file complete.
+
+---@class massact.Tensor
+---@operator add(massact.Tensor|number): massact.Tensor
+---@operator sub(massact.Tensor|number): massact.Tensor
+---@operator mul(massact.Tensor|number): massact.Tensor
+---@operator div(massact.Tensor|number): massact.Tensor
+---@operator pow(massact.Tensor|number): massact.Tensor
+---@operator mod(massact.Tensor|number): massact.Tensor
+---@operator unm: massact.Tensor
+---@operator len: integer size of dim 0
+---@field [integer] massact.Tensor row of dim 0, a view
+local Tensor = {}
+
+-- ---- functions of each element ----
+
+----x
+---@return massact.Tensor
+function Tensor:neg() end
+
+---|x|
+---@return massact.Tensor
+function Tensor:abs() end
+
+----1, 0 or 1
+---@return massact.Tensor
+function Tensor:sign() end
+
+---e^x
+---@return massact.Tensor
+function Tensor:exp() end
+
+---natural logarithm
+---@return massact.Tensor
+function Tensor:log() end
+
+---square root
+---@return massact.Tensor
+function Tensor:sqrt() end
+
+---1 / square root
+---@return massact.Tensor
+function Tensor:rsqrt() end
+
+---x^2
+---@return massact.Tensor
+function Tensor:square() end
+
+---1 / x
+---@return massact.Tensor
+function Tensor:reciprocal() end
+
+---sine
+---@return massact.Tensor
+function Tensor:sin() end
+
+---cosine
+---@return massact.Tensor
+function Tensor:cos() end
+
+---hyperbolic tangent
+---@return massact.Tensor
+function Tensor:tanh() end
+
+---1 / (1 + e^-x)
+---@return massact.Tensor
+function Tensor:sigmoid() end
+
+---max(x, 0)
+---@return massact.Tensor
+function Tensor:relu() end
+
+---x sigmoid(x)
+---@return massact.Tensor
+function Tensor:silu() end
+
+---x Phi(x), exact (erf)
+---@return massact.Tensor
+function Tensor:gelu() end
+
+---the tanh approximation of gelu (Hendrycks and Gimpel 2016)
+---@return massact.Tensor
+function Tensor:gelu_tanh() end
+
+---largest integer not above x
+---@return massact.Tensor
+function Tensor:floor() end
+
+---smallest integer not below x
+---@return massact.Tensor
+function Tensor:ceil() end
+
+---nearest integer, ties to even
+---@return massact.Tensor
+function Tensor:round() end
+
+---1 where x is NaN (u8)
+---@return massact.Tensor
+function Tensor:isnan() end
+
+---1 where x is infinite (u8)
+---@return massact.Tensor
+function Tensor:isinf() end
+
+---1 where x is finite (u8)
+---@return massact.Tensor
+function Tensor:isfinite() end
+
+-- ---- functions of two tensors, with broadcasting; the ones that end in _ write to the first ----
+
+---a + b
+---@param b massact.Tensor|number
+---@return massact.Tensor
+function Tensor:add(b) end
+
+---a + b, in place
+---@param b massact.Tensor|number
+---@return massact.Tensor self
+function Tensor:add_(b) end
+
+---a - b
+---@param b massact.Tensor|number
+---@return massact.Tensor
+function Tensor:sub(b) end
+
+---a - b, in place
+---@param b massact.Tensor|number
+---@return massact.Tensor self
+function Tensor:sub_(b) end
+
+---a * b
+---@param b massact.Tensor|number
+---@return massact.Tensor
+function Tensor:mul(b) end
+
+---a * b, in place
+---@param b massact.Tensor|number
+---@return massact.Tensor self
+function Tensor:mul_(b) end
+
+---a / b (float result)
+---@param b massact.Tensor|number
+---@return massact.Tensor
+function Tensor:div(b) end
+
+---a / b (float result), in place
+---@param b massact.Tensor|number
+---@return massact.Tensor self
+function Tensor:div_(b) end
+
+---a ^ b
+---@param b massact.Tensor|number
+---@return massact.Tensor
+function Tensor:pow(b) end
+
+---a ^ b, in place
+---@param b massact.Tensor|number
+---@return massact.Tensor self
+function Tensor:pow_(b) end
+
+---a - b floor(a / b)
+---@param b massact.Tensor|number
+---@return massact.Tensor
+function Tensor:mod(b) end
+
+---a - b floor(a / b), in place
+---@param b massact.Tensor|number
+---@return massact.Tensor self
+function Tensor:mod_(b) end
+
+---the smaller; NaN wins
+---@param b massact.Tensor|number
+---@return massact.Tensor
+function Tensor:minimum(b) end
+
+---the smaller; NaN wins, in place
+---@param b massact.Tensor|number
+---@return massact.Tensor self
+function Tensor:minimum_(b) end
+
+---the larger; NaN wins
+---@param b massact.Tensor|number
+---@return massact.Tensor
+function Tensor:maximum(b) end
+
+---the larger; NaN wins, in place
+---@param b massact.Tensor|number
+---@return massact.Tensor self
+function Tensor:maximum_(b) end
+
+---a > b (u8)
+---@param b massact.Tensor|number
+---@return massact.Tensor
+function Tensor:gt(b) end
+
+---a >= b (u8)
+---@param b massact.Tensor|number
+---@return massact.Tensor
+function Tensor:ge(b) end
+
+---a < b (u8)
+---@param b massact.Tensor|number
+---@return massact.Tensor
+function Tensor:lt(b) end
+
+---a <= b (u8)
+---@param b massact.Tensor|number
+---@return massact.Tensor
+function Tensor:le(b) end
+
+---a == b (u8)
+---@param b massact.Tensor|number
+---@return massact.Tensor
+function Tensor:eq(b) end
+
+---a ~= b (u8)
+---@param b massact.Tensor|number
+---@return massact.Tensor
+function Tensor:ne(b) end
+
+-- ---- reductions: over a dim, or over everything (a tensor of 0 dims; `item` gives its number) ----
+
+---sum
+---@param dim? integer
+---@param options? {keep?: boolean} keep: the dim stays, of size 1
+---@return massact.Tensor
+function Tensor:sum(dim, options) end
+
+---mean
+---@param dim? integer
+---@param options? {keep?: boolean} keep: the dim stays, of size 1
+---@return massact.Tensor
+function Tensor:mean(dim, options) end
+
+---product
+---@param dim? integer
+---@param options? {keep?: boolean} keep: the dim stays, of size 1
+---@return massact.Tensor
+function Tensor:prod(dim, options) end
+
+---largest; NaN wins; with a dim also where
+---@param dim? integer
+---@param options? {keep?: boolean} keep: the dim stays, of size 1
+---@return massact.Tensor values
+---@return massact.Tensor? index
+function Tensor:max(dim, options) end
+
+---smallest; NaN wins; with a dim also where
+---@param dim? integer
+---@param options? {keep?: boolean} keep: the dim stays, of size 1
+---@return massact.Tensor values
+---@return massact.Tensor? index
+function Tensor:min(dim, options) end
+
+---index of the largest, the first of equals
+---@param dim? integer
+---@param options? {keep?: boolean} keep: the dim stays, of size 1
+---@return massact.Tensor
+function Tensor:argmax(dim, options) end
+
+---index of the smallest, the first of equals
+---@param dim? integer
+---@param options? {keep?: boolean} keep: the dim stays, of size 1
+---@return massact.Tensor
+function Tensor:argmin(dim, options) end
+
+---variance, n - 1
+---@param dim? integer
+---@param options? {keep?: boolean} keep: the dim stays, of size 1
+---@return massact.Tensor
+function Tensor:var(dim, options) end
+
+---standard deviation, n - 1
+---@param dim? integer
+---@param options? {keep?: boolean} keep: the dim stays, of size 1
+---@return massact.Tensor
+function Tensor:std(dim, options) end
+
+---Euclidean norm
+---@param dim? integer
+---@param options? {keep?: boolean} keep: the dim stays, of size 1
+---@return massact.Tensor
+function Tensor:norm(dim, options) end
+
+---1 when any is not 0 (u8)
+---@param dim? integer
+---@param options? {keep?: boolean} keep: the dim stays, of size 1
+---@return massact.Tensor
+function Tensor:any(dim, options) end
+
+---1 when none is 0 (u8)
+---@param dim? integer
+---@param options? {keep?: boolean} keep: the dim stays, of size 1
+---@return massact.Tensor
+function Tensor:all(dim, options) end
+
+---The lower median, exact (rank (n - 1) // 2), as torch.median.
+---@param dim? integer
+---@param options? {keep?: boolean}
+---@return massact.Tensor
+function Tensor:median(dim, options) end
+
+---The element of rank floor(q (n - 1)).
+---@param q number 0 to 1
+---@param dim? integer
+---@param options? {keep?: boolean}
+---@return massact.Tensor
+function Tensor:quantile(q, dim, options) end
+
+---Stable; NaN comes last.
+---@param dim? integer the last by default
+---@param options? {descending?: boolean}
+---@return massact.Tensor values
+---@return massact.Tensor index i64
+function Tensor:sort(dim, options) end
+
+---The k largest along the last dim, in order.
+---@param k integer
+---@return massact.Tensor values
+---@return massact.Tensor index i64
+function Tensor:topk(k) end
+
+-- ---- products, rows ----
+
+---[.. M K] x [.. K N] -> [.. M N]; batch dims broadcast.
+---@param b massact.Tensor
+---@return massact.Tensor f32
+function Tensor:matmul(b) end
+
+---Over the last dim.
+---@return massact.Tensor
+function Tensor:softmax() end
+
+---Over the last dim.
+---@return massact.Tensor
+function Tensor:log_softmax() end
+
+---x / sqrt(mean x^2 + eps) * weight over the last dim.
+---@param weight? massact.Tensor [D]
+---@param eps? number 1e-5
+---@return massact.Tensor
+function Tensor:rms_norm(weight, eps) end
+
+---(x - mean) / sqrt(var + eps) * weight + bias over the last dim.
+---@param weight? massact.Tensor [D]
+---@param bias? massact.Tensor [D]
+---@param eps? number 1e-5
+---@return massact.Tensor
+function Tensor:layer_norm(weight, bias, eps) end
+
+---a where self is not 0, else b.
+---@param a massact.Tensor|number
+---@param b massact.Tensor|number
+---@return massact.Tensor
+function Tensor:where(a, b) end
+
+---The entries of `index` along a dim.
+---@param dim integer
+---@param index massact.Tensor a list of i64 or i32
+---@return massact.Tensor
+function Tensor:gather(dim, index) end
+
+-- ---- writing ----
+
+---Every element becomes the number.
+---@param value number
+---@return massact.Tensor self
+function Tensor:fill_(value) end
+
+---Takes the elements of another tensor, converted and broadcast.
+---@param from massact.Tensor
+---@return massact.Tensor self
+function Tensor:copy_(from) end
+
+---Sets one element: an index a dim, then the value.
+---@param ... number
+---@return massact.Tensor self
+function Tensor:set(...) end
+
+-- ---- views ----
+
+---The same elements in another shape; one size may be -1.  A view where it can be, else a copy.
+---@param ... integer|integer[]
+---@return massact.Tensor
+function Tensor:reshape(...) end
+
+---The same as reshape.
+---@param ... integer|integer[]
+---@return massact.Tensor
+function Tensor:view(...) end
+
+---Swaps two dims; a view.
+---@param a integer
+---@param b integer
+---@return massact.Tensor
+function Tensor:transpose(a, b) end
+
+---A matrix turned; a view.
+---@return massact.Tensor
+function Tensor:t() end
+
+---Dims in a new order; a view.
+---@param ... integer|integer[]
+---@return massact.Tensor
+function Tensor:permute(...) end
+
+---[start, start + length) of a dim; a view.
+---@param dim integer
+---@param start integer
+---@param length integer
+---@return massact.Tensor
+function Tensor:narrow(dim, start, length) end
+
+---One index of a dim, which goes away; a view.
+---@param dim integer
+---@param index integer
+---@return massact.Tensor
+function Tensor:select(dim, index) end
+
+---Broadcast to a shape; a view.
+---@param ... integer|integer[]
+---@return massact.Tensor
+function Tensor:expand(...) end
+
+---A dim of size 1 more; a view.
+---@param dim integer
+---@return massact.Tensor
+function Tensor:unsqueeze(dim) end
+
+---Without dims of size 1 (or without the one named); a view.
+---@param dim? integer
+---@return massact.Tensor
+function Tensor:squeeze(dim) end
+
+-- ---- asking ----
+
+---@return integer[]
+function Tensor:shape() end
+
+---Size of a dim, or the number of elements.
+---@param dim? integer
+---@return integer
+function Tensor:size(dim) end
+
+---Number of dims.
+---@return integer
+function Tensor:dim() end
+
+---"f32", "f16", "bf16", "i32", "i64", "u8" or a packed type of GGUF.
+---@return string
+function Tensor:dtype() end
+
+---"cpu"
+---@return string
+function Tensor:device() end
+
+---One element: an index a dim.
+---@param ... integer
+---@return number
+function Tensor:get(...) end
+
+---The number in a tensor of one element.
+---@return number
+function Tensor:item() end
+
+---Nested tables (from 1, as Lua's tables are); a number for 0 dims.
+---@return table|number
+function Tensor:totable() end
+
+---Iterates over dim 0: `for i, row in t:rows() do`, i from 0, rows are views.
+---@return fun(t: massact.Tensor, i: integer): integer?, massact.Tensor?
+---@return massact.Tensor
+---@return integer
+function Tensor:rows() end
+
+-- ---- conversion ----
+
+---A contiguous copy.
+---@return massact.Tensor
+function Tensor:clone() end
+
+---A copy of another dtype or on another device.
+---@param options {dtype?: string, device?: string}
+---@return massact.Tensor
+function Tensor:to(options) end
+
+---A copy as f32.
+---@return massact.Tensor
+function Tensor:float() end
