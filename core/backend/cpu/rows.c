@@ -220,14 +220,26 @@ static float sum_exp(const float *a, float shift, size_t n) {
   return sum;
 }
 
+/* Element i is added in lane i % 16, so that hidden columns (e^-inf = 0) at the end of a row, or 16 at its start, change no
+ * bit of the sum: attention sees only part of the rows that attention_scores shows whole. */
 static void softmax(float *out, const float *a, size_t n) {
-  float most = row_max(a, n), sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (size_t i = 0; i < n; i++) {
-    float e = exp_of(a[i] - most);
-    out[i] = e;
-    sum += e;
+  enum { LANES = 16 };
+  float most = row_max(a, n), lanes[LANES] = {0}, sum = 0;
+  size_t whole = n - n % LANES;
+  for (size_t i = 0; i < whole; i += LANES) {
+#pragma omp simd
+    for (size_t j = 0; j < LANES; j++) {
+      float e = exp_of(a[i + j] - most);
+      out[i + j] = e;
+      lanes[j] += e;
+    }
   }
+  for (size_t j = 0; whole + j < n; j++) {
+    float e = exp_of(a[whole + j] - most);
+    out[whole + j] = e;
+    lanes[j] += e;
+  }
+  for (size_t j = 0; j < LANES; j++) sum += lanes[j];
   float scale = 1.0f / sum;
   for (size_t i = 0; i < n; i++) out[i] *= scale;
 }

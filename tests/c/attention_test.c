@@ -1,0 +1,151 @@
+/* Attention against plain loops in double, over every option, odd sizes, and more keys than queries; and its two halves,
+ * which must give bit for bit what the whole gives. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/random.h"
+#include "tensor/backend.h"
+#include "tensor/ops.h"
+
+typedef struct attention_case {
+  int64_t B, Tq, Tk, H, G, d, window;
+  float softcap;
+  bool has_alibi, has_extra;
+} attention_case;
+
+static const attention_case cases[] = {
+    {1, 1, 1, 1, 1, 4, 0, 0, false, false},     {2, 7, 7, 3, 3, 5, 0, 0, false, false},
+    {1, 70, 70, 4, 2, 16, 0, 0, false, false},  {1, 129, 129, 6, 1, 8, 0, 0, false, false},
+    {2, 65, 65, 4, 4, 12, 10, 0, false, false}, {1, 130, 130, 2, 1, 8, 64, 0, false, false},
+    {1, 33, 33, 4, 2, 8, 1, 0, false, false},   {1, 40, 40, 4, 2, 8, 0, 5, false, false},
+    {1, 66, 66, 3, 3, 8, 0, 0, true, false},    {2, 67, 67, 4, 2, 8, 0, 0, false, true},
+    {1, 1, 90, 4, 2, 8, 0, 0, false, false},    {2, 5, 77, 4, 2, 8, 12, 3, true, true},
+    {1, 80, 200, 2, 2, 16, 30, 2, false, true},
+};
+
+/* A tensor of normal numbers. */
+static ma_tensor make(int n_dims, const int64_t *shape, uint64_t seed) {
+  ma_error err = {0};
+  ma_tensor t;
+  ma_random generator = {seed, 0};
+  assert_int_equal(ma_tensor_new(&t, ma_device_cpu(), MA_F32, n_dims, shape, &err), MA_OK);
+  assert_int_equal(ma_randomize(&t, MA_RANDOM_NORMAL, 0, 1, &generator, &err), MA_OK);
+  return t;
+}
+
+static double at4(const ma_tensor *t, int64_t a, int64_t b, int64_t c, int64_t e) {
+  const float *data = ma_tensor_data(t);
+  return (double)data[a * t->strides[0] + b * t->strides[1] + c * t->strides[2] + e * t->strides[3]];
+}
+
+/* Scores of one query: [extra?, keys ...], -inf where hidden. */
+static void plain_scores(const attention_case *c, const ma_tensor *q, const ma_tensor *k, const ma_attention_how *how, int64_t b,
+                         int64_t i, int64_t h, double *scores) {
+  int64_t position = c->Tk - c->Tq + i, g = h / (c->H / c->G);
+  for (int64_t j = 0; j < c->Tk; j++) {
+    double s = 0;
+    for (int64_t e = 0; e < c->d; e++) s += at4(q, b, i, h, e) * at4(k, b, j, g, e);
+    s *= (double)how->scale;
+    if (c->softcap > 0) s = (double)c->softcap * tanh(s / (double)c->softcap);
+    if (c->has_alibi) s += (double)how->alibi_slopes[h] * (double)(j - position);
+    if (j > position || (c->window > 0 && j <= position - c->window)) s = -INFINITY;
+    scores[1 + j] = s;
+  }
+  scores[0] = -INFINITY;
+  if (!c->has_extra) return;
+  const float *key = (const float *)ma_tensor_data(how->extra_key) + h * c->d;
+  double s = 0;
+  for (int64_t e = 0; e < c->d; e++) s += at4(q, b, i, h, e) * (double)key[e];
+  s *= (double)how->scale;
+  scores[0] = c->softcap > 0 ? (double)c->softcap * tanh(s / (double)c->softcap) : s;
+}
+
+static void check_row(const attention_case *c, const ma_tensor *z, const ma_tensor *v, const ma_attention_how *how, int64_t b,
+                      int64_t i, int64_t h, const double *scores) {
+  double most = -INFINITY, sum = 0;
+  for (int64_t j = 0; j <= c->Tk; j++) most = fmax(most, scores[j]);
+  for (int64_t j = 0; j <= c->Tk; j++) sum += exp(scores[j] - most);
+  for (int64_t e = 0; e < c->d; e++) {
+    double expected = c->has_extra ? exp(scores[0] - most) / sum * (double)((const float *)ma_tensor_data(how->extra_value))[h * c->d + e] : 0;
+    for (int64_t j = 0; j < c->Tk; j++) expected += exp(scores[1 + j] - most) / sum * at4(v, b, j, h / (c->H / c->G), e);
+    double got = at4(z, b, i, h, e);
+    if (!(fabs(got - expected) <= 2e-5))
+      fail_msg("B%ld Tq%ld Tk%ld: z[%ld,%ld,%ld,%ld] is %g, not %g", (long)c->B, (long)c->Tq, (long)c->Tk, (long)b, (long)i, (long)h,
+               (long)e, got, expected);
+  }
+}
+
+static void run_case(const attention_case *c) {
+  ma_error err = {0};
+  int64_t q_shape[4] = {c->B, c->Tq, c->H, c->d}, k_shape[4] = {c->B, c->Tk, c->G, c->d}, extra_shape[2] = {c->H, c->d};
+  ma_tensor q = make(4, q_shape, 1), k = make(4, k_shape, 2), v = make(4, k_shape, 3);
+  ma_tensor key = make(2, extra_shape, 4), value = make(2, extra_shape, 5), z = {0}, scores = {0}, mixed = {0};
+  float slopes[16];
+  for (int h = 0; h < 16; h++) slopes[h] = powf(2, -0.5f * (float)(h + 1));
+  ma_attention_how how = {.scale = 1 / sqrtf((float)c->d), .softcap = c->softcap, .window = c->window,
+                          .alibi_slopes = c->has_alibi ? slopes : NULL, .extra_key = c->has_extra ? &key : NULL,
+                          .extra_value = c->has_extra ? &value : NULL};
+  assert_int_equal(ma_attention(&z, &q, &k, &v, &how, &err), MA_OK);
+  double *row = malloc(sizeof *row * (size_t)(c->Tk + 1));
+  assert_non_null(row);
+  for (int64_t b = 0; b < c->B; b++)
+    for (int64_t h = 0; h < c->H; h++)
+      for (int64_t i = 0; i < c->Tq; i++) {
+        plain_scores(c, &q, &k, &how, b, i, h, row);
+        check_row(c, &z, &v, &how, b, i, h, row);
+      }
+  free(row);
+  assert_int_equal(ma_attention_scores(&scores, &q, &k, &how, &err), MA_OK);
+  assert_int_equal(ma_softmax(&scores, &scores, false, &err), MA_OK);
+  assert_int_equal(ma_attention_mix(&mixed, &scores, &v, &how, &err), MA_OK);
+  assert_memory_equal(ma_tensor_data(&z), ma_tensor_data(&mixed), ma_tensor_bytes(&z));
+  ma_tensor *all[] = {&q, &k, &v, &key, &value, &z, &scores, &mixed};
+  for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ma_tensor_release(all[i]);
+}
+
+static void attention_is_what_its_formula_says(void **state) {
+  (void)state;
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) run_case(&cases[i]);
+}
+
+/* ---- cross-entropy from hidden states against cross-entropy from logits ---- */
+
+static void losses_agree(void **state) {
+  (void)state;
+  ma_error err = {0};
+  enum { N = 515, K = 9, V = 2051 };
+  int64_t x_shape[2] = {N, K}, w_shape[2] = {V, K}, b_shape[1] = {V}, n_shape[1] = {N};
+  ma_tensor x = make(2, x_shape, 1), w = make(2, w_shape, 2), bias = make(1, b_shape, 3), targets = {0};
+  ma_tensor logits = {0}, a = {0}, b = {0};
+  ma_logits_how how = {.scale = 1, .softcap = 0};
+  assert_int_equal(ma_tensor_new(&targets, ma_device_cpu(), MA_I64, 1, n_shape, &err), MA_OK);
+  for (int64_t i = 0; i < N; i++) ((int64_t *)ma_tensor_data(&targets))[i] = i % 50 == 0 ? -1 : i * 977 % V;
+  assert_int_equal(ma_linear(&logits, &x, &w, &bias, &err), MA_OK);
+  assert_int_equal(ma_cross_entropy(&a, &logits, &targets, &err), MA_OK);
+  assert_int_equal(ma_linear_cross_entropy(&b, &x, &w, &bias, &targets, &how, &err), MA_OK);
+  for (int64_t i = 0; i < N; i++) {
+    const float *row = (const float *)ma_tensor_data(&logits) + i * V;
+    double sum = 0;
+    for (int64_t j = 0; j < V; j++) sum += exp((double)row[j]);
+    int64_t target = ((const int64_t *)ma_tensor_data(&targets))[i];
+    double expected = target < 0 ? 0 : log(sum) - (double)row[target];
+    assert_true(fabs((double)((const float *)ma_tensor_data(&a))[i] - expected) <= 1e-5 * (1 + expected));
+    assert_true(fabs((double)((const float *)ma_tensor_data(&b))[i] - expected) <= 1e-5 * (1 + expected));
+  }
+  ((int64_t *)ma_tensor_data(&targets))[3] = V;
+  assert_int_equal(ma_cross_entropy(&a, &logits, &targets, &err), MA_BAD_ARGUMENT);
+  ma_tensor *all[] = {&x, &w, &bias, &targets, &logits, &a, &b};
+  for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ma_tensor_release(all[i]);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(attention_is_what_its_formula_says), cmocka_unit_test(losses_agree)};
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
