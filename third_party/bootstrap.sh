@@ -1,6 +1,7 @@
 #!/bin/sh
 # Sets massact up on Debian 12 (or a relative of it): packages, build, then a job.
 #   bootstrap.sh packages       install what is missing
+#   bootstrap.sh checkers       install what only .ci/run wants
 #   bootstrap.sh build [PRESET] configure and build (release)
 #   bootstrap.sh demo           all that, then the main experiment on the embedded default model
 #   bootstrap.sh test           all that, then the tests
@@ -13,15 +14,16 @@ PACKAGES="build-essential cmake ninja-build pkg-config git ca-certificates lua5.
 
 packages() {
   missing=""
-  for package in $PACKAGES; do
+  for package in "$@"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
   done
   [ -n "$missing" ] || return 0
   sudo=""
   [ "$(id -u)" = 0 ] || sudo=sudo
   $sudo apt-get update -qq
+  # sudo drops the environment, so it is set behind it.
   # shellcheck disable=SC2086
-  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null
+  $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 }
 
 build() {
@@ -30,20 +32,22 @@ build() {
 }
 
 case "${1:-}" in
-  packages) packages ;;
+  # shellcheck disable=SC2086
+  packages) packages $PACKAGES ;;
+  checkers) packages lua-check ;;
   build) build "${2:-release}" ;;
   demo)
-    packages
+    packages $PACKAGES
     build release
     build/release/massact run experiments/intervention.lua
     ;;
   test)
-    packages
+    packages $PACKAGES
     build release
     ctest --test-dir build/release --output-on-failure
     ;;
   *)
-    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac
