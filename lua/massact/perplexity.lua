@@ -1,6 +1,5 @@
 -- Perplexity as the paper computes it, with and without interventions, in one pass a window: detection and the
 -- original loss come out of it, each intervention resumes from the saved hidden state.
-local core = require "massact.core"
 local detect = require "massact.detect"
 
 local M = {}

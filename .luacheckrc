@@ -1,0 +1,10 @@
+-- luacheck's settings: `luacheck lua experiments tests`.
+std = "lua54"
+max_line_length = false -- long strings and rows of cases stay on one line
+ignore = {
+  "211/hook", "211/patch", -- `local patch <close> = ...` is used by going out of scope
+  "531", -- `local _ = config.a, config.b` marks keys as read
+}
+files["tests"] = { std = "+busted", ignore = { "111/_", "112/_" } }
+files["lua/massact/families"] = { ignore = { "212" } } -- callbacks with one signature
+files["lua/massact/meta"] = { ignore = { "212", "241" } } -- declarations for editors: empty bodies
