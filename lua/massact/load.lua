@@ -82,9 +82,9 @@ local function is_ignored(name, family)
   return false
 end
 
--- Binds every slot; returns the names that were used.
+-- Binds every slot; returns the names that were used, and the views by slot.
 local function bind_weights(model, checkpoint, weights, spec, full_name, where)
-  local used = {}
+  local used, bound = {}, {}
   for slot, source in pairs(weights) do
     for slot_name, name, expert in each_slot(slot, source, spec) do
       local full = full_name(name)
@@ -95,13 +95,13 @@ local function bind_weights(model, checkpoint, weights, spec, full_name, where)
         if not fine then
           error(("%s: tensor '%s': %s"):format(where, full, (tostring(problem):gsub("^.-:%d+: ", ""))), 0)
         end
-        used[full] = true
+        used[full], bound[slot_name] = true, tensor
       elseif not (type(source) == "table" and source.optional) then
         error(("%s: tensor '%s' is missing"):format(where, full), 0)
       end
     end
   end
-  return used
+  return used, bound
 end
 
 local function check_all_used(checkpoint, used, family, is_tied, where)
@@ -182,7 +182,7 @@ function M.load(path, options)
   local spec = family.spec(proxy)
   local model = core.model.new(spec, options.device or "auto", family.paths or {})
   local weights = is_gguf and family.gguf_weights(spec, proxy) or family.weights(spec, proxy)
-  local used = bind_weights(model, checkpoint, weights, spec, naming(checkpoint, family), resolved)
+  local used, bound = bind_weights(model, checkpoint, weights, spec, naming(checkpoint, family), resolved)
   check_all_used(checkpoint, used, family, weights["head.weight"] == weights["embed.tokens"], resolved)
   model:finish((options.cache or 1024) * mib)
   if not is_gguf then warn_unread(unread(), family, where) end
@@ -193,6 +193,7 @@ function M.load(path, options)
   fields.spec = spec
   fields.config = config
   fields.checkpoint = checkpoint
+  fields.weights = bound
   fields.n_layers, fields.d_model, fields.vocab_size = spec.n_layers, spec.d_model, spec.vocab_size
   fields.max_positions = spec.max_positions
   return model
