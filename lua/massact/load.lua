@@ -194,6 +194,7 @@ function M.load(path, options)
   fields.config = config
   fields.checkpoint = checkpoint
   fields.weights = bound
+  fields.paths = family.paths or {}
   fields.n_layers, fields.d_model, fields.vocab_size = spec.n_layers, spec.d_model, spec.vocab_size
   fields.max_positions = spec.max_positions
   return model

@@ -64,6 +64,40 @@ describe("experiments/intervention.lua", function()
     assert.equal(results(), results())
   end)
 
+  it("killed at any moment, goes on where it was and ends with the same results", function()
+    local base = folder .. "/model/model_layer_model.layers_self_attn_128_True_True_42/"
+    local function results()
+      local r = massact.json.load(base .. "results.json")
+      r.timings_s, r.peak_memory_bytes = nil, nil
+      return massact.json.text(r)
+    end
+    local options = "--context_length 128 --save_dir " .. folder
+    assert.equal(0, (run(options)))
+    local whole, resumed = results(), 0
+    for i = 1, 6 do
+      os.remove(base .. "results.json")
+      os.execute(("timeout -s KILL %g %s run %s %s >/dev/null 2>&1"):format(0.1 * i, bin, experiment, options))
+      local left = io.open(base .. "unfinished.jsonl")
+      if left then
+        local lines = 0
+        for _ in left:lines() do lines = lines + 1 end
+        left:close()
+        resumed = math.max(resumed, lines - 1)
+      end
+    end
+    assert.equal(0, (run(options)))
+    assert.equal(whole, results())
+    assert.is_false(massact.system.exists(base .. "unfinished.jsonl"))
+    assert(resumed > 0, "nothing was ever kept")
+  end)
+
+  it("looks at modules inside the layer, and edits there", function()
+    assert.equal(0, (run("--module_name mlp --windows 4 --save_dir " .. folder)))
+    local r = massact.json.load(folder .. "/model/model_mlp_model.layers_self_attn_256_True_True_42/results.json")
+    assert.equal(1, r.first_layer)
+    assert(r.perplexity.set_to_zero.text > 2 * r.perplexity.original.text)
+  end)
+
   it("says so where there are no massive activations, and stops cleanly", function()
     assert.equal(0, (run(("--pretrained %s --add_bos_token false --context_length 64 --save_dir %s"):format(
       massact.home .. "/experiments/default/model", folder))))
@@ -85,6 +119,9 @@ describe("experiments/intervention.lua", function()
       { "--data " .. folder .. "/latin.txt", 1, "not UTF%-8: byte 0xE9 at offset 3" },
       { "--data " .. folder .. "/short.txt", 1, "has 9 tokens, fewer than one window of 256" },
       { "--save_dir /proc/nowhere", 1, "cannot create folder '/proc/nowhere'" },
+      { "--module_name nonsense", 2, "%-%-module_name nonsense: family llama has no such module" },
+      { "--module_name attn.probs", 2, "only what has one vector a token" },
+      { "--layer_path transformer.h", 2, "the layers of family llama are at model.layers" },
       { "--device cuda", 1, "no CUDA backend; use cpu" },
     }
     for _, case in ipairs(cases) do
