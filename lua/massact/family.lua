@@ -33,7 +33,7 @@ for key in ([[
   cache_implementation embd_pdrop attn_pdrop resid_pdrop summary_activation summary_first_dropout
   summary_proj_to_labels summary_type summary_use_proj tie_word_embeddings rope_interleaved is_llama_config
   transformers.js_config unk_token_id sep_token_id cls_token_id tokenizer_class auto_map add_cross_attention
-  tie_encoder_decoder torchscript pruned_heads name_or_path quantization_config massact
+  tie_encoder_decoder torchscript pruned_heads name_or_path massact
 ]]):gmatch "%S+" do harmless[key] = true end
 
 ---A view of `config` that remembers which keys were read; null reads as nil.
