@@ -297,6 +297,12 @@ static int model_wide_bytes(lua_State *L) {
   return 1;
 }
 
+/* model:pass_bytes(): the most that a pass has taken so far, beyond weights. */
+static int model_pass_bytes(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)bind_check_model(L, 1)->model->arenas[0].peak);
+  return 1;
+}
+
 int bind_open_model(lua_State *L) {
   static const luaL_Reg meta[] = {{"__gc", model_close},       {"__close", model_close},
                                   {"__index", model_index},    {"__newindex", model_newindex},
@@ -305,6 +311,7 @@ int bind_open_model(lua_State *L) {
                                      {"close", model_close},     {"point", bind_model_point},
                                      {"forward", bind_model_forward}, {"point_names", model_point_names},
                                      {"fields", model_fields},   {"wide_bytes", model_wide_bytes},
+                                     {"pass_bytes", model_pass_bytes},
                                      {NULL, NULL}};
   static const luaL_Reg spec_meta[] = {{"__gc", spec_gc}, {NULL, NULL}};
   static const luaL_Reg functions[] = {{"new", model_new},        {"points", list_points},

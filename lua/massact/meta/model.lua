@@ -44,6 +44,10 @@ function Model:point_names() end
 ---@return integer
 function Model:wide_bytes() end
 
+---The most bytes that a pass has taken so far, beyond weights.
+---@return integer
+function Model:pass_bytes() end
+
 ---Frees everything now; using the model afterwards is an error.
 function Model:close() end
 
