@@ -9,7 +9,7 @@ local opt = massact.options({
   layer_path = { "string", default = "model.layers", help = "where the checkpoint keeps its layers" },
   attn_path = { "string", default = "self_attn", help = "where a layer keeps its attention" },
   show_logits = { "boolean", default = true, help = "kept for the folder's name" },
-  dtype = { "dtype", default = "f32", help = "precision of the residual stream" },
+  dtype = { "dtype", default = "f32", help = "what the model computes in: f32, bf16 or f16 (or torch.bfloat16 ...)" },
   device = { "string", default = "auto", help = "auto or cpu" },
   add_bos_token = { "boolean", default = true, help = "begin every window with BOS" },
   context_length = { "integer", help = "tokens a window; default: the model's limit, at most 4096" },

@@ -132,13 +132,14 @@ static ma_spec *read_spec(lua_State *L, int index) {
 
 /* ---- making and binding ---- */
 
-/* new(spec, device, paths): a model without weights. */
+/* new(spec, device, paths, dtype): a model without weights. */
 static int model_new(lua_State *L) {
   ma_error err;
   ma_device *device;
   luaL_checktype(L, 1, LUA_TTABLE);
   const char *device_name = luaL_optstring(L, 2, "auto");
-  lua_settop(L, 3);
+  lua_settop(L, 4);
+  ma_dtype dtype = lua_isnil(L, 4) ? MA_F32 : bind_check_dtype(L, 4);
   if (ma_device_find(&device, device_name, &err) != MA_OK) return bind_raise(L, &err);
   ma_spec *spec = read_spec(L, 1);
   bind_model *m = bind_new(L, BIND_MODEL, sizeof *m, BIND_MODEL_N_VALUES);
@@ -148,7 +149,7 @@ static int model_new(lua_State *L) {
   lua_setiuservalue(L, -2, BIND_MODEL_HANDLES);
   lua_pushvalue(L, 3);
   lua_setiuservalue(L, -2, BIND_MODEL_PATHS);
-  if (ma_model_new(&m->model, spec, device, &err) != MA_OK) return bind_raise(L, &err);
+  if (ma_model_new(&m->model, spec, dtype, device, &err) != MA_OK) return bind_raise(L, &err);
   return 1;
 }
 

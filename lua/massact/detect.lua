@@ -28,13 +28,15 @@ M.sorted = sorted
 ---@field layers massact.Massive[] the massive ones, ascending
 ---@field max number[] by layer, from 1
 ---@field median number[] by layer, from 1
+---@field overflow? integer lowest layer whose output is not finite (looked for in f16, which ends at 65504)
 
 ---Probes every layer, at its output or at another place.
 ---@param model massact.Model
 ---@param place? massact.Place
 ---@return massact.Handle
 function M.probe(model, place)
-  return model:point((place or places.output).pattern):probe({ "max", "median" }, { entries = M.criterion })
+  local wanted = { "max", "median", model.dtype == "f16" and "nonfinite" or nil }
+  return model:point((place or places.output).pattern):probe(wanted, { entries = M.criterion })
 end
 
 ---What the probe saw of sequence `b` (from 1) of the last pass.
@@ -44,6 +46,7 @@ function M.read(model, probe, b, place)
   for layer = 0, model.n_layers - 1 do
     local seen = probe[places.name(place or places.output, layer)][b]
     found.max[layer + 1], found.median[layer + 1] = seen.max, seen.median
+    if (seen.nonfinite or 0) > 0 then found.overflow = found.overflow or layer end
     if #seen.entries > 0 then
       local positions, dims = {}, {}
       for _, e in ipairs(seen.entries) do positions[e.position], dims[e.dim] = true, true end

@@ -253,7 +253,7 @@ end
 ---@return string
 function M.activation(name)
   local known = {
-    gelu = "gelu", gelu_new = "gelu_tanh", gelu_pytorch_tanh = "gelu_tanh", gelu_fast = "gelu_tanh",
+    gelu = "gelu", gelu_new = "gelu_new", gelu_pytorch_tanh = "gelu_tanh", gelu_fast = "gelu_tanh",
     silu = "silu", swish = "silu", relu = "relu",
   }
   return known[name] or error(("activation '%s' is not supported"):format(tostring(name)), 0)

@@ -180,6 +180,15 @@ local function write_logs(run, planned, results)
   end
 end
 
+-- How many windows leave the range of f16, and from which layer on; their losses are not numbers.
+local function overflows(sequences)
+  local n, first = 0, math.huge
+  for _, s in ipairs(sequences) do
+    if s.overflow then n, first = n + 1, math.min(first, s.overflow) end
+  end
+  return n, first
+end
+
 -- ---- results.json ----
 
 local function with_text_keys(t)
@@ -206,13 +215,14 @@ function M.write_results(run, found, means, planned, results)
     out.tokens[tostring(position)], out.token_ids[tostring(position)] = texts, array(ids)
   end
   out.means, out.dims_without_mean = with_text_keys(means), dims_without_mean(found, means)
-  out.perplexity, out.windows, out.positions, out.losses, out.first_ids = {}, {}, {}, {}, {}
+  out.perplexity, out.windows, out.positions, out.losses, out.first_ids, out.windows_overflowed = {}, {}, {}, {}, {}, {}
   for _, key in ipairs(keys_in_order(planned)) do
     out.perplexity[key] = {}
     for name, result in pairs(results) do out.perplexity[key][name] = result.perplexity[key] end
   end
   for name, result in pairs(results) do
     out.windows[name], out.losses[name], out.first_ids[name] = result.windows, result.losses, array(result.ids)
+    out.windows_overflowed[name] = overflows(result.sequences)
     out.positions[name] = core.json.array()
     for i, s in ipairs(result.sequences) do out.positions[name][i] = array(s.layers[1] and s.layers[1].positions or {}) end
   end
@@ -275,6 +285,11 @@ function M.report(run, found, planned, results)
       run.options.add_bos_token and ", BOS first" or ""))
     for _, key in ipairs(keys_in_order(planned)) do
       print(("  %-16s perplexity %.4g"):format(key, results[name].perplexity[key]))
+    end
+    local n, layer = overflows(results[name].sequences)
+    if n > 0 then
+      print(("  %d of the windows leave the range of f16 (65504) from layer %d on: their losses are not numbers; "
+        .. "use --dtype bf16 or f32"):format(n, layer))
     end
   end
   for _, file in ipairs { "results.json", "perplexity.png", "magnitude_by_layer.png" } do print(run:path(file)) end

@@ -1,6 +1,7 @@
 -- massact.load: from files to a model.  Checks both ways: every slot of the decoder filled, every tensor of the
 -- checkpoint used or known to be none.
 local core = require "massact.core"
+local dtypes = require "massact.dtype"
 local families = require "massact.family"
 require "massact.model"
 
@@ -10,7 +11,11 @@ local mib = 2 ^ 20
 
 ---@class massact.LoadOptions
 ---@field device? string "auto" (default), "cpu", "cuda"
----@field dtype? string "f32" (default): the precision of the residual stream
+---@field dtype? string "f32" (default), "bf16" or "f16", also under PyTorch's names ("torch.bfloat16", "half").  The
+---16-bit ones give what transformers gives in that dtype with eager attention: arithmetic stays in f32, and everything
+---that PyTorch would store is rounded to nearest even (f16: infinite above 65504).  Points show f32 tensors of values
+---that the dtype holds, and what is written to them is rounded (but for shares of experts and for scores with an ALiBi
+---bias, which are f32 there too)
 ---@field cache? number MiB that widened copies of weights may take (default 1024); larger models are widened a
 ---layer at a time in every pass
 
@@ -170,17 +175,15 @@ end
 ---@return massact.Model
 function M.load(path, options)
   options = options or {}
-  local dtype = (options.dtype or "f32"):gsub("^torch%.", "")
-  if dtype ~= "f32" and dtype ~= "float32" then
-    error(("dtype '%s' is not supported; massact computes in f32"):format(options.dtype), 0)
-  end
+  local dtype, problem = dtypes.parse(options.dtype)
+  if not dtype then error(problem, 0) end
   local resolved = resolve(path)
   local checkpoint = core.checkpoint.open(resolved)
   local family, config, where = describe(resolved, checkpoint)
   local is_gguf = checkpoint:format() == "gguf"
   local proxy, unread = families.recording(config)
   local spec = family.spec(proxy)
-  local model = core.model.new(spec, options.device or "auto", family.paths or {})
+  local model = core.model.new(spec, options.device or "auto", family.paths or {}, dtype)
   local weights = is_gguf and family.gguf_weights(spec, proxy) or family.weights(spec, proxy)
   local used, bound = bind_weights(model, checkpoint, weights, spec, naming(checkpoint, family), resolved)
   check_all_used(checkpoint, used, family, weights["head.weight"] == weights["embed.tokens"], resolved)
@@ -190,6 +193,7 @@ function M.load(path, options)
   fields.name = base_name(path)
   fields.path = resolved
   fields.family = family.name
+  fields.dtype = dtype
   fields.spec = spec
   fields.config = config
   fields.checkpoint = checkpoint

@@ -100,7 +100,7 @@ function Run:record(files)
   return {
     options = options, massact = require("massact").version, model = self.model.name, family = self.model.family,
     model_sha256 = model_hashes(self.model), data_sha256 = data, machine = core.system.machine(),
-    timings_s = self.timings, peak_memory_bytes = core.system.peak_memory(), dtype = "f32",
+    timings_s = self.timings, peak_memory_bytes = core.system.peak_memory(), dtype = self.model.dtype,
   }
 end
 

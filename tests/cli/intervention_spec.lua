@@ -106,6 +106,38 @@ describe("experiments/intervention.lua", function()
     assert.equal(r.perplexity.original.text, r.perplexity.set_to_zero.text)
   end)
 
+  it("computes in the dtype that is asked for, and records it", function()
+    assert.equal(0, (run("--windows 2 --dtype torch.bfloat16 --save_dir " .. folder)))
+    local r = massact.json.load(folder .. "/model/model_layer_model.layers_self_attn_256_True_True_42/results.json")
+    assert.equal("bf16", r.dtype)
+    assert.equal("bf16", r.options.dtype)
+    assert.equal(0, r.windows_overflowed.text)
+    -- 8 bits: magnitudes between 512 and 1024 are multiples of 4.
+    for _, dims in pairs(r.magnitude_at_first_layer) do
+      for _, m in pairs(dims) do assert(m.std > 0 or m.avg % 4 == 0, m.avg) end
+    end
+  end)
+
+  it("says that f16 overflows", function()
+    local model = folder .. "/overflowing"
+    assert(os.execute(("cp -r %s/experiments/default/model %s"):format(massact.home, model)))
+    local weights = massact.safetensors.load(model .. "/model.safetensors")
+    local down = "model.layers.1.mlp.down_proj.weight"
+    weights[down] = weights[down] * 200 -- the planted 900 exceeds 65504
+    massact.safetensors.save(model .. "/model.safetensors", weights)
+    local out = folder .. "/overflow.txt"
+    local options = ("--pretrained %s --windows 2 --dtype half --save_dir %s"):format(model, folder)
+    assert(os.execute(("%s run %s %s >%s"):format(bin, experiment, options, out)))
+    local file = assert(io.open(out))
+    local text = file:read "a"
+    file:close()
+    assert.matches("2 of the windows leave the range of f16 %(65504%) from layer 1 on", text)
+    local r = massact.json.load(folder .. "/overflowing/overflowing_layer_model.layers_self_attn_256_True_True_42/results.json")
+    assert.equal(2, r.windows_overflowed.text)
+    assert.equal(massact.null, r.perplexity.original.text)
+    assert(r.perplexity.set_to_zero.text > 1)
+  end)
+
   it("answers mistakes with one clear line", function()
     write(folder .. "/empty.txt", "")
     write(folder .. "/latin.txt", ("caf\xE9 "):rep(1000))
@@ -122,6 +154,7 @@ describe("experiments/intervention.lua", function()
       { "--module_name nonsense", 2, "%-%-module_name nonsense: family llama has no such module" },
       { "--module_name attn.probs", 2, "only what has one vector a token" },
       { "--layer_path transformer.h", 2, "the layers of family llama are at model.layers" },
+      { "--dtype f64", 2, "no dtype 'f64'; there are f32 %(float32%), bf16 %(bfloat16%) and f16 %(float16, half%)" },
       { "--device cuda", 1, "no CUDA backend; use cpu" },
     }
     for _, case in ipairs(cases) do

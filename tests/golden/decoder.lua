@@ -166,7 +166,7 @@ function M.steps(model, see)
       step(layer .. "mlp.experts", function() return share_of_experts(spec, at "mlp.router") end)
       step(layer .. "mlp.proj", function() return experts(model, at "mlp.norm", at "mlp.experts", layer) end)
     else
-      local activation = spec.activation
+      local activation = spec.activation == "gelu_new" and "gelu_tanh" or spec.activation -- in f32 they are the same
       if spec.gated then
         step(layer .. "mlp.gate", function() return linear(model, at "mlp.norm", layer .. "mlp.gate") end)
       end
