@@ -16,15 +16,24 @@ static int done(lua_State *L, ma_status st, const ma_error *err) {
   return 1;
 }
 
-/* The operand at `index`: a tensor, or a number as a scalar of `like`'s type (f32 where an integer tensor
- * meets a fraction). */
+/* The type of a number beside a tensor of type `like`: the same where it can hold the number; beside integers the
+ * next that can, i64 or f32. */
+static ma_dtype dtype_of_number(double number, ma_dtype like) {
+  if (ma_dtype_is_float(like)) return like;
+  if (number != floor(number) || number < -0x1p63 || number >= 0x1p63) return MA_F32;
+  bool fits = like == MA_U8    ? number >= 0 && number <= UINT8_MAX
+              : like == MA_I32 ? number >= INT32_MIN && number <= INT32_MAX
+                               : true;
+  return fits ? like : MA_I64;
+}
+
+/* The operand at `index`: a tensor, or a number as a scalar. */
 static const ma_tensor *operand(lua_State *L, int index, const ma_tensor *like) {
   const ma_tensor *t = bind_test_tensor(L, index);
   if (t) return t;
   ma_error err;
   double number = luaL_checknumber(L, index);
-  ma_dtype dtype = like->dtype;
-  if (!ma_dtype_is_float(dtype) && number != floor(number)) dtype = MA_F32;
+  ma_dtype dtype = dtype_of_number(number, like->dtype);
   ma_tensor *scalar = bind_new_tensor(L);
   ma_status st = ma_tensor_new(scalar, ma_tensor_device(like), dtype, 0, NULL, &err);
   if (st == MA_OK) st = ma_fill(scalar, number, &err);
@@ -566,13 +575,15 @@ static int new_random(lua_State *L) {
 static int concat(lua_State *L) {
   ma_error err;
   luaL_checktype(L, 1, LUA_TTABLE);
-  lua_Integer n = luaL_len(L, 1);
+  /* The list itself, past any metamethods: what it holds stays alive as long as it does. */
+  lua_Integer n = (lua_Integer)lua_rawlen(L, 1);
   if (n < 1) return bind_error(L, "cat needs at least one tensor");
+  if (n > INT32_MAX) return bind_error(L, "cat joins at most %d tensors", INT32_MAX);
   lua_settop(L, 2);
   const ma_tensor **parts = lua_newuserdatauv(L, (size_t)n * sizeof *parts, 0);
   luaL_checkstack(L, 8, "cat");
   for (lua_Integer i = 0; i < n; i++) {
-    lua_geti(L, 1, i + 1);
+    lua_rawgeti(L, 1, i + 1);
     parts[i] = bind_check_tensor(L, -1); /* kept alive by the list */
     lua_pop(L, 1);
   }
