@@ -161,6 +161,19 @@ static int call_hook(lua_State *L) {
   return 0;
 }
 
+/* (handles, error, name): keeps the error.  A string gets the point's name in front; any other error object passes as
+ * it is. */
+static int keep_error(lua_State *L) {
+  if (lua_type(L, 2) == LUA_TSTRING) {
+    lua_pushfstring(L, "%s: %s", (const char *)lua_touserdata(L, 3), lua_tostring(L, 2));
+    lua_replace(L, 2);
+  }
+  lua_settop(L, 2);
+  lua_setfield(L, 1, "error");
+  return 0;
+}
+
+/* Nothing here may raise past the pass below it: whatever makes strings or tables runs protected. */
 static ma_status visit_hook(ma_visitor *self, ma_tensor *x, const ma_at *at, ma_error *err) {
   bind_handle *h = (bind_handle *)(void *)self;
   lua_State *L = h->model->L;
@@ -172,18 +185,17 @@ static ma_status visit_hook(ma_visitor *self, ma_tensor *x, const ma_at *at, ma_
   lua_pushvalue(L, -2);
   lua_pushlightuserdata(L, x);
   lua_pushlightuserdata(L, (void *)(uintptr_t)at);
-  int result = lua_pcall(L, 3, 0, 0);
-  if (result != LUA_OK) {
-    /* A string gets the point's name in front; any other error object passes as it is. */
-    if (lua_type(L, -1) == LUA_TSTRING) {
-      lua_pushfstring(L, "%s: %s", at->name, lua_tostring(L, -1));
-      lua_replace(L, -2);
-    }
-    lua_setfield(L, top + 1, "error");
-    ma_fail(err, MA_CALLBACK, "a hook at '%s' failed", at->name);
+  ma_status st = MA_OK;
+  if (lua_pcall(L, 3, 0, 0) != LUA_OK) {
+    lua_pushcfunction(L, keep_error);
+    lua_pushvalue(L, top + 1);
+    lua_pushvalue(L, -3);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)at->name);
+    if (lua_pcall(L, 3, 0, 0) == LUA_OK) st = ma_fail(err, MA_CALLBACK, "a hook at '%s' failed", at->name);
+    else st = ma_fail(err, MA_NO_MEMORY, "a hook at '%s' failed: out of memory", at->name);
   }
   lua_settop(L, top);
-  return result == LUA_OK ? MA_OK : MA_CALLBACK;
+  return st;
 }
 
 static int point_hook(lua_State *L) {

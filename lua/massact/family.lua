@@ -88,7 +88,6 @@ end
 
 local function load_all()
   if M.is_loaded then return end
-  M.is_loaded = true
   local folder = require("massact").home .. "/lua/massact/families"
   local files = core.system.list(folder)
   table.sort(files)
@@ -96,6 +95,7 @@ local function load_all()
     local name = file:match "^(.*)%.lua$"
     if name then require("massact.families." .. name) end
   end
+  M.is_loaded = true -- not before: what failed is tried again
 end
 
 local function contains(list, value)
