@@ -814,7 +814,8 @@ function cases.rms_norm()
         for i, x in ipairs(row) do out[i] = rounding[dtype](x * scale * (weighted and weight[i] or 1)) end
         return out
       end)
-      check("rms_norm of " .. where, t:rms_norm(weighted and contiguous(weight, { width }, "f32") or nil, 1e-3), expected, shape, dtype, 8 * unit[dtype], 0.1)
+      check("rms_norm of " .. where, t:rms_norm(weighted and contiguous(weight, { width }, "f32") or nil, 1e-3), expected, shape, dtype,
+        8 * unit[dtype] + width / 4 * unit.f32, 0.1) -- a plain sum of equal squares loses up to half a place an addition
     end
   end)
   fails("rms_norm: %[2 x 3%] and %[4%] do not fit", function() massact.zeros(2, 3):rms_norm(massact.ones(4)) end)
@@ -825,6 +826,7 @@ function cases.layer_norm()
   each_row_tensor(function(t, values, shape, dtype, where)
     local width = shape[#shape]
     local weight, bias = numbers({ width }, "f32"), numbers({ width }, "f32")
+    -- A row of equal numbers has deviation 0, and what rounding leaves of it is divided by the root of eps.
     for _, with in ipairs { { false, false }, { true, false }, { true, true }, { false, true } } do
       local expected = map_rows(values, shape, function(row)
         local mean, squares = sum(row) / #row, 0
@@ -837,7 +839,7 @@ function cases.layer_norm()
         return out
       end)
       check("layer_norm of " .. where, t:layer_norm(with[1] and contiguous(weight, { width }, "f32") or nil,
-        with[2] and contiguous(bias, { width }, "f32") or nil, 1e-3), expected, shape, dtype, 16 * unit[dtype], math.max(256, width))
+        with[2] and contiguous(bias, { width }, "f32") or nil, 1e-3), expected, shape, dtype, 16 * unit[dtype], where:find "columns" and 25000 or 256)
     end
   end)
   fails("layer_norm: %[2 x 3%] and %[4%] do not fit", function() massact.zeros(2, 3):layer_norm(massact.ones(3), massact.ones(4)) end)
