@@ -119,7 +119,7 @@ static int read_dim(lua_State *L, const ma_tensor *a, int index, bool *keep) {
   int dim = lua_isnoneornil(L, index) ? MA_ALL : bind_check_dim(L, index, a->n_dims);
   if (!lua_isnoneornil(L, index + 1)) {
     bind_check_keys(L, index + 1, keys);
-    lua_getfield(L, index + 1, "keep");
+    bind_field(L, index + 1, "keep");
     *keep = lua_toboolean(L, -1);
     lua_pop(L, 1);
   }
@@ -165,7 +165,7 @@ static int t_sort(lua_State *L) {
   bool descending = false;
   if (!lua_isnil(L, 3)) {
     bind_check_keys(L, 3, keys);
-    lua_getfield(L, 3, "descending");
+    bind_field(L, 3, "descending");
     descending = lua_toboolean(L, -1);
   }
   ma_tensor *values = bind_new_tensor(L), *index = bind_new_tensor(L);
@@ -462,8 +462,8 @@ static int t_to(lua_State *L) {
   bind_check_keys(L, 2, keys);
   ma_dtype dtype = t->dtype;
   ma_device *device = ma_tensor_device(t);
-  if (lua_getfield(L, 2, "dtype") != LUA_TNIL) dtype = bind_check_dtype(L, -1);
-  if (lua_getfield(L, 2, "device") != LUA_TNIL && ma_device_find(&device, luaL_checkstring(L, -1), &err) != MA_OK)
+  if (bind_field(L, 2, "dtype") != LUA_TNIL) dtype = bind_check_dtype(L, -1);
+  if (bind_field(L, 2, "device") != LUA_TNIL && ma_device_find(&device, luaL_checkstring(L, -1), &err) != MA_OK)
     return bind_raise(L, &err);
   if (ma_dtype_is_block(dtype) && dtype != t->dtype)
     return bind_error(L, "to: massact reads %s but does not write it", ma_dtype_describe(dtype)->name);
@@ -492,10 +492,10 @@ static int nested_shape(lua_State *L, int64_t *shape) {
   int top = lua_gettop(L);
   while (lua_istable(L, -1)) {
     if (n == MA_MAX_DIMS) bind_error(L, "a tensor has at most %d dims", MA_MAX_DIMS);
-    shape[n++] = luaL_len(L, -1);
+    shape[n++] = bind_length(L, -1);
     if (shape[n - 1] == 0) break;
     luaL_checkstack(L, 4, "a nested table");
-    lua_geti(L, -1, 1);
+    bind_item(L, -1, 1);
   }
   lua_settop(L, top);
   return n;
@@ -509,12 +509,12 @@ static void fill_nested(lua_State *L, ma_tensor *t, int dim, int64_t *index) {
     if (ma_tensor_set(t, index, lua_tonumber(L, -1), &err) != MA_OK) bind_raise(L, &err);
     return;
   }
-  if (!lua_istable(L, -1) || luaL_len(L, -1) != t->shape[dim])
+  if (!lua_istable(L, -1) || bind_length(L, -1) != t->shape[dim])
     bind_error(L, "the nested table is ragged: dim %d should have %lld elements everywhere", dim, (long long)t->shape[dim]);
   luaL_checkstack(L, 4, "a nested table");
   for (int64_t i = 0; i < t->shape[dim]; i++) {
     index[dim] = i;
-    lua_geti(L, -1, i + 1);
+    bind_item(L, -1, i + 1);
     fill_nested(L, t, dim + 1, index);
     lua_pop(L, 1);
   }
