@@ -113,7 +113,7 @@ ma_status ma_tokenizer_finish(ma_tokenizer *t, ma_error *err) {
     t->vocabulary.tokens[t->added[i].id].is_special = t->added[i].is_special;
   }
   if (wants_word) MA_TRY(ma_pattern_regex(&t->word, word, strlen(word), err));
-  qsort(t->added, t->n_added, sizeof *t->added, longest_first);
+  if (t->n_added) qsort(t->added, t->n_added, sizeof *t->added, longest_first);
   MA_TRY(ma_vocabulary_index(&t->vocabulary, t->is_byte_level, err));
   if (t->model == MA_MODEL_UNIGRAM) MA_TRY(ma_unigram_finish(&t->unigram, &t->vocabulary, err));
   else MA_TRY(ma_bpe_finish(&t->bpe, &t->vocabulary, err));

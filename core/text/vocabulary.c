@@ -108,16 +108,16 @@ static bool is_printable(int byte) {
   return (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
 }
 
-/* The byte that a character stands for; -1: none.  Printable bytes stand for themselves, the others are counted
- * from U+0100 on. */
+/* Printable bytes stand for themselves; the others, 0 to 32, 127 to 160 and 173, are counted from U+0100 on. */
 static int byte_of(int32_t character) {
   if (character < 0x100) return is_printable((int)character) ? (int)character : -1;
-  int32_t wanted = character - 0x100;
-  for (int byte = 0; byte < 256; byte++) {
-    if (is_printable(byte)) continue;
-    if (wanted-- == 0) return byte;
-  }
-  return -1;
+  int32_t n = character - 0x100;
+  return n < 33 ? n : n < 67 ? n - 33 + 127 : n == 67 ? 173 : -1;
+}
+
+static int32_t character_of(int byte) {
+  if (is_printable(byte)) return byte;
+  return 0x100 + (byte < 33 ? byte : byte < 173 ? byte - 127 + 33 : 67);
 }
 
 bool ma_alphabet_bytes(const char *text, size_t length, char *bytes, size_t *n) {
@@ -136,13 +136,8 @@ bool ma_alphabet_bytes(const char *text, size_t length, char *bytes, size_t *n) 
 ma_status ma_alphabet_add(ma_text *out, const char *bytes, size_t length, ma_error *err) {
   ma_status st = MA_OK;
   for (size_t i = 0; i < length && st == MA_OK; i++) {
-    uint8_t byte = (uint8_t)bytes[i], encoded[4];
-    int32_t character = byte;
-    if (!is_printable(byte)) {
-      character = 0x100;
-      for (int other = 0; other < byte; other++) character += !is_printable(other);
-    }
-    utf8proc_ssize_t n = utf8proc_encode_char(character, encoded);
+    uint8_t encoded[4];
+    utf8proc_ssize_t n = utf8proc_encode_char(character_of((uint8_t)bytes[i]), encoded);
     st = ma_text_add(out, (const char *)encoded, (size_t)n, err);
   }
   return st;
