@@ -161,6 +161,7 @@ static bool has_bytes(const ma_bpe *b, const char *text, size_t length) {
 
 static ma_status start(const ma_bpe *b, const ma_vocabulary *v, ma_scratch *s, const char *text, size_t length, ma_error *err) {
   ma_status st = MA_OK;
+  char name[16];
   bool is_unknown = false; /* an unknown token is due: it comes before the next known one */
   s->n_symbols = 0;
   for (size_t at = 0, n; at < length; at += n) {
@@ -174,8 +175,8 @@ static ma_status start(const ma_bpe *b, const ma_vocabulary *v, ma_scratch *s, c
     } else if (has_bytes(b, text + at, n)) {
       for (size_t i = 0; i < n; i++) MA_TRY(add_symbol(s, b->byte_ids[(uint8_t)text[at + i]], err));
     } else if (b->lacks_unknown) {
-      MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "tokenizer: the text has '%.*s', which is no token, and the vocabulary lacks the unknown token",
-                     (int)n, text + at));
+      MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "tokenizer: the text has %s, which is no token, and the vocabulary lacks the unknown token",
+                     ma_character_name(text + at, n, name)));
     } else if (b->unknown >= 0) {
       if (is_unknown && !b->fuses_unknown) MA_TRY(add_symbol(s, b->unknown, err));
       is_unknown = true;

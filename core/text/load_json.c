@@ -23,14 +23,23 @@ ma_status ma_json_bad(const ma_json_reader *r, const char *format, ...) {
   return ma_json_at(r, ma_fail(r->err, MA_BAD_FILE, "%s", message));
 }
 
+/* Tokens and patterns that a message quotes may have line ends in them. */
+static void one_line(ma_error *err) {
+  for (char *c = err ? err->message : NULL; c && *c; c++)
+    if ((uint8_t)*c < 0x20 || *c == 0x7F) *c = '?';
+}
+
 ma_status ma_json_lacks(const ma_json_reader *r) {
-  return ma_fail(r->err, MA_UNSUPPORTED, "%s: %s '%.60s' is not supported", r->path, r->section, r->type);
+  ma_fail(r->err, MA_UNSUPPORTED, "%s: %s '%.60s' is not supported", r->path, r->section, r->type);
+  one_line(r->err);
+  return MA_UNSUPPORTED;
 }
 
 ma_status ma_json_at(const ma_json_reader *r, ma_status st) {
   if (st == MA_OK) return MA_OK;
   if (r->type) ma_fail_at(r->err, "%s: %s '%.60s'", r->path, r->section, r->type);
   else ma_fail_at(r->err, "%s: %s", r->path, r->section);
+  one_line(r->err);
   return st;
 }
 

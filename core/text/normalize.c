@@ -1,4 +1,5 @@
 /* Rewriting the text of one piece: what normalisers do, and the rewriting half of pre-tokenizers. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -20,6 +21,13 @@ bool ma_is_white_space(int32_t c) {
 static size_t character_at(const char *text, size_t length, utf8proc_int32_t *c) {
   utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length, c);
   return n < 1 ? 0 : (size_t)n;
+}
+
+const char *ma_character_name(const char *text, size_t length, char name[16]) {
+  utf8proc_int32_t c;
+  if (character_at(text, length, &c)) snprintf(name, 16, "U+%04X", (unsigned)c);
+  else snprintf(name, 16, "byte 0x%02X", length ? (uint8_t)text[0] : 0u);
+  return name;
 }
 
 static ma_status add_character(ma_text *out, utf8proc_int32_t c, ma_error *err) {

@@ -280,6 +280,9 @@ static ma_status read_class(translator *t, int depth, operand *into, ma_text *ou
   if (t->at >= t->length) MA_TRY(lacks(t, "a class without its end"));
   t->at++;
   bool is_plain = !o.others.length && !before.length && o.items.length;
+  /* Without case Oniguruma adds the other case to the result of the whole, PCRE2 to each part. */
+  if (t->groups[t->depth].is_caseless && (before.length || (into && is_negated)))
+    MA_TRY(lacks(t, "a class with && or a negated one inside, without case,"));
   if (is_plain && !is_negated && into) {
     MA_TRY(ma_text_add(&into->items, o.items.data, o.items.length, t->err));
     goto done;
@@ -408,6 +411,7 @@ static ma_status read_interval(translator *t, bool *is_interval) {
   }
   *is_interval = end < t->length && t->text[end] == '}' && n_digits > 0;
   if (!*is_interval) return MA_OK;
+  if (!t->has_atom) return lacks(t, "a quantifier of nothing or of a quantifier");
   bool lacks_from = comma == t->at + 1;
   snprintf(text, sizeof text, "{%s%.*s", lacks_from ? "0" : "", (int)(end - t->at), t->text + t->at + 1);
   MA_TRY(put(t, text));
@@ -529,7 +533,7 @@ ma_status ma_regex_translate(ma_text *out, const char *regex, size_t length, ma_
         break;
       case '*': case '+': case '?': MA_TRY(read_quantifier(&t)); break;
       case '{':
-        if (t.has_atom) MA_TRY(read_interval(&t, &is_interval));
+        MA_TRY(read_interval(&t, &is_interval));
         if (!is_interval) MA_TRY(read_literal(&t));
         break;
       case '\\': MA_TRY(read_backslash(&t)); break;

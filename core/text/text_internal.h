@@ -135,6 +135,8 @@ ma_status ma_charsmap_check(const char *blob, size_t length, ma_error *err);
 ma_status ma_charsmap_apply(const char *blob, size_t length, ma_text *out, const char *text, size_t n, ma_error *err);
 
 bool ma_is_white_space(int32_t character); /* Unicode's White_Space */
+/* "U+00E9", or "byte 0x80" where there is no character, written to `name`, for messages. */
+const char *ma_character_name(const char *text, size_t length, char name[16]);
 
 /* ---- vocabulary ---- */
 

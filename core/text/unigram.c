@@ -85,7 +85,9 @@ static void offer(node *to, double score, size_t from, int32_t id) {
 }
 
 static ma_status lacks_unknown(ma_error *err, const char *text, size_t length) {
-  return ma_fail(err, MA_BAD_ARGUMENT, "tokenizer: the text has '%.*s', which is no token, and the model has no unk_id", (int)length, text);
+  char name[16];
+  return ma_fail(err, MA_BAD_ARGUMENT, "tokenizer: the text has %s, which is no token, and the model has no unk_id",
+                 ma_character_name(text, length, name));
 }
 
 static ma_status find_best(const ma_unigram *u, const ma_vocabulary *v, node *best, const char *text, size_t length, ma_error *err) {
