@@ -53,6 +53,11 @@ describe("a tokenizer.json", function()
     local value = good()
     value.model, value.added_tokens = unigram(), nil
     assert.same({ 2, 0 }, loads(value):encode "abzz")
+    -- An unknown character costs 10 more than the worst token.
+    value.model.vocab = { { "<unk>", 0 }, { "bc", 8 }, { "abc", -1 } }
+    assert.same({ 2 }, loads(value):encode "abc")
+    value.model.vocab[2][2] = 11
+    assert.same({ 0, 1 }, loads(value):encode "abc")
   end)
 
   it("of the wrong shape is refused", function()

@@ -117,7 +117,8 @@ def components():
         add("normalizer Replace %d" % i, "fallback", normalizer=replace(p, c), decoder=spm)
     rules = {"\ufb01": "fi", "\u2460": "1", "\xa0": " ", "\u3000": " ", "\t": " ", "\n": " ", "\u200b": "", "e": "E", "e\u0301": "\xe9",
              "\u0301": "'", "\u30ab\u3099": "\u30ac", "\u212b": "\xc5", "x\u0308": "X", "\u1100\u1161": "\uac00", "\x01": ""}
-    add("normalizer Precompiled", "fallback", normalizer={"type": "Precompiled", "precompiled_charsmap": charsmap(rules)}, decoder=spm)
+    add("normalizer Precompiled", "fallback", normalizer={"type": "Precompiled", "precompiled_charsmap": charsmap(rules)}, decoder=spm,
+        extra=["x\u0308 e\u0301\u0323 \u30ab\u3099", "\ufb01\u2460\xa0a\u1100\u1161\u11a8\u1100", "e\u0308\u0301 e\u0301\u200b\u0301x"])
     for left in (True, False):
         for right in (True, False):
             add("normalizer Strip %s %s" % (left, right), "fallback", normalizer={"type": "Strip", "strip_left": left, "strip_right": right})
@@ -216,8 +217,7 @@ def main():
     for entry in entries:
         tokenizer = Tokenizer.from_str(json.dumps(whole(entry, all_models)))
         entry["cases"] = []
-        for _ in range(options.texts):
-            t = text(rng)
+        for t in entry.pop("extra", []) + [text(rng) for _ in range(options.texts)]:
             ids, special = tokenizer.encode(t, add_special_tokens=False).ids, tokenizer.encode(t).ids
             line = lambda values: " ".join(map(str, values))
             case = {"text": t, "ids": line(ids)}
