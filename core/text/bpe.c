@@ -40,16 +40,67 @@ ma_status ma_bpe_reserve(ma_bpe *b, size_t n, ma_error *err) {
 
 static uint64_t pair_of(int32_t left, int32_t right) { return (uint64_t)(uint32_t)left << 32 | (uint32_t)right; }
 
-void ma_bpe_add(ma_bpe *b, int32_t left, int32_t right, uint32_t rank, int32_t id) {
+void ma_bpe_add(ma_bpe *b, int32_t left, int32_t right, uint32_t rank, int32_t id, bool replaces) {
   size_t at = slot_of(b, pair_of(left, right));
-  if (b->slots[at].pair != UINT64_MAX) return;
+  if (b->slots[at].pair != UINT64_MAX && !replaces) return;
+  b->n += b->slots[at].pair == UINT64_MAX;
   b->slots[at] = (ma_merge){pair_of(left, right), rank, id};
-  b->n++;
 }
 
 void ma_bpe_release(ma_bpe *b) {
   ma_free(b->slots);
-  b->slots = NULL;
+  ma_free(b->joints);
+  *b = (ma_bpe){0};
+}
+
+/* ---- joints: where a piece can be cut before merging ----
+ *
+ * A merge of A and B joins the last character of A with the first of B.  Neighbours that no merge joins stay apart
+ * whatever happens around them, so what lies between such places is merged on its own: a text without pre-tokenizer
+ * falls into words, which fit the cache.  The set of joints is a bit for a hash: a false hit only cuts less. */
+
+enum { JOINT_BITS = 18 };
+
+static size_t joint_of(int32_t left, int32_t right) {
+  return (size_t)((pair_of(left, right) * 0x9E3779B97F4A7C15u) >> (64 - JOINT_BITS));
+}
+
+static bool may_join(const ma_bpe *b, int32_t left, int32_t right) {
+  size_t at = joint_of(left, right);
+  return !b->joints || (b->joints[at / 64] >> (at % 64) & 1);
+}
+
+/* The first or last character of a token's text, by id; -1: it is no token. */
+static int32_t edge_of(const ma_bpe *b, const ma_vocabulary *v, int32_t id, bool last) {
+  const char *text;
+  size_t length, n = 1, at = 0;
+  if (!ma_vocabulary_key(v, (size_t)id, &text, &length) || length == 0) return -1;
+  if (v->is_byte_level) return b->byte_ids[(uint8_t)text[last ? length - 1 : 0]];
+  if (last)
+    for (at = length - 1; at > 0 && ((uint8_t)text[at] & 0xC0) == 0x80;) at--;
+  n = ma_utf8_sequence(text + at, length - at);
+  return n ? ma_vocabulary_find(v, text + at, n) : -1;
+}
+
+ma_status ma_bpe_finish(ma_bpe *b, const ma_vocabulary *v, ma_error *err) {
+  ma_vocabulary_find_bytes(v, !v->is_byte_level, b->byte_ids);
+  ma_status st = MA_NEW(&b->joints, (1u << JOINT_BITS) / 64, err);
+  for (size_t i = 0; st == MA_OK && i < b->n_slots; i++) {
+    if (b->slots[i].pair == UINT64_MAX) continue;
+    int32_t left = (int32_t)(b->slots[i].pair >> 32), right = (int32_t)b->slots[i].pair;
+    bool is_plain = left != b->unknown && right != b->unknown;
+    for (int byte = 0; byte < 256 && !v->is_byte_level; byte++) is_plain &= left != b->byte_ids[byte] && right != b->byte_ids[byte];
+    int32_t from = edge_of(b, v, left, true), to = edge_of(b, v, right, false);
+    if (!is_plain || from < 0 || to < 0) {
+      /* Symbols that are not characters take part in merges: cut nowhere. */
+      ma_free(b->joints);
+      b->joints = NULL;
+      break;
+    }
+    size_t at = joint_of(from, to);
+    b->joints[at / 64] |= (uint64_t)1 << (at % 64);
+  }
+  return st;
 }
 
 /* ---- the heap ---- */
@@ -58,7 +109,7 @@ static bool comes_first(const candidate *a, const candidate *b) {
   return a->rank != b->rank ? a->rank < b->rank : a->left < b->left;
 }
 
-static ma_status push(ma_bpe_scratch *s, candidate c, ma_error *err) {
+static ma_status push(ma_scratch *s, candidate c, ma_error *err) {
   if (s->n_heap == s->heap_capacity) {
     size_t capacity = s->heap_capacity ? 2 * s->heap_capacity : 256;
     ma_status st = ma_resize((void **)&s->heap, capacity, sizeof *s->heap, err);
@@ -71,7 +122,7 @@ static ma_status push(ma_bpe_scratch *s, candidate c, ma_error *err) {
   return MA_OK;
 }
 
-static candidate pop(ma_bpe_scratch *s) {
+static candidate pop(ma_scratch *s) {
   candidate first = s->heap[0], last = s->heap[--s->n_heap];
   size_t at = 0;
   for (;;) {
@@ -88,7 +139,7 @@ static candidate pop(ma_bpe_scratch *s) {
 
 /* ---- symbols ---- */
 
-static ma_status add_symbol(ma_bpe_scratch *s, int32_t id, ma_error *err) {
+static ma_status add_symbol(ma_scratch *s, int32_t id, ma_error *err) {
   if (s->n_symbols == s->symbol_capacity) {
     size_t capacity = s->symbol_capacity ? 2 * s->symbol_capacity : 256;
     if (capacity > INT32_MAX) return ma_fail(err, MA_BAD_ARGUMENT, "tokenizer: a word of 2^31 symbols");
@@ -101,35 +152,45 @@ static ma_status add_symbol(ma_bpe_scratch *s, int32_t id, ma_error *err) {
   return MA_OK;
 }
 
-/* A character that is no token: its bytes, or the unknown token. */
-static ma_status add_unknown(const ma_bpe *b, ma_bpe_scratch *s, const char *text, size_t length, ma_error *err) {
-  ma_status st = MA_OK;
-  bool has_bytes = b->has_byte_fallback;
-  for (size_t i = 0; i < length && has_bytes; i++) has_bytes = b->byte_ids[(uint8_t)text[i]] >= 0;
-  for (size_t i = 0; i < length && has_bytes && st == MA_OK; i++) st = add_symbol(s, b->byte_ids[(uint8_t)text[i]], err);
-  if (has_bytes || b->unknown < 0) return st;
-  bool fuses = b->fuses_unknown && s->n_symbols > 0 && s->symbols[s->n_symbols - 1].id == b->unknown;
-  return fuses ? MA_OK : add_symbol(s, b->unknown, err);
+/* The ids of the bytes of a character that is no token; false where one of them is none either. */
+static bool has_bytes(const ma_bpe *b, const char *text, size_t length) {
+  for (size_t i = 0; i < length; i++)
+    if (b->byte_ids[(uint8_t)text[i]] < 0) return false;
+  return b->has_byte_fallback;
 }
 
-static ma_status start(const ma_bpe *b, const ma_vocabulary *v, ma_bpe_scratch *s, const char *text, size_t length, ma_error *err) {
+static ma_status start(const ma_bpe *b, const ma_vocabulary *v, ma_scratch *s, const char *text, size_t length, ma_error *err) {
   ma_status st = MA_OK;
+  char name[16];
+  bool is_unknown = false; /* an unknown token is due: it comes before the next known one */
   s->n_symbols = 0;
-  for (size_t at = 0; at < length && st == MA_OK;) {
-    size_t n = b->is_byte_level ? 1 : ma_utf8_sequence(text + at, length - at);
+  for (size_t at = 0, n; at < length; at += n) {
+    n = v->is_byte_level ? 1 : ma_utf8_sequence(text + at, length - at);
     if (n == 0) n = 1;
-    int32_t id = b->is_byte_level ? b->byte_ids[(uint8_t)text[at]] : ma_vocabulary_find(v, text + at, n);
-    st = id >= 0 ? add_symbol(s, id, err) : add_unknown(b, s, text + at, n, err);
-    at += n;
+    int32_t id = v->is_byte_level ? b->byte_ids[(uint8_t)text[at]] : ma_vocabulary_find(v, text + at, n);
+    if (id >= 0) {
+      if (is_unknown) MA_TRY(add_symbol(s, b->unknown, err));
+      is_unknown = false;
+      MA_TRY(add_symbol(s, id, err));
+    } else if (has_bytes(b, text + at, n)) {
+      for (size_t i = 0; i < n; i++) MA_TRY(add_symbol(s, b->byte_ids[(uint8_t)text[at + i]], err));
+    } else if (b->lacks_unknown) {
+      MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "tokenizer: the text has %s, which is no token, and the vocabulary lacks the unknown token",
+                     ma_character_name(text + at, n, name)));
+    } else if (b->unknown >= 0) {
+      if (is_unknown && !b->fuses_unknown) MA_TRY(add_symbol(s, b->unknown, err));
+      is_unknown = true;
+    }
   }
-  if (s->n_symbols) s->symbols[s->n_symbols - 1].next = -1;
+  if (is_unknown) MA_TRY(add_symbol(s, b->unknown, err));
+done:
   return st;
 }
 
 /* ---- merging ---- */
 
 /* Notes the merge of the symbol at `left` with its neighbour, if there is one. */
-static ma_status note(const ma_bpe *b, ma_bpe_scratch *s, int32_t left, ma_error *err) {
+static ma_status note(const ma_bpe *b, ma_scratch *s, int32_t left, ma_error *err) {
   if (left < 0 || s->symbols[left].next < 0) return MA_OK;
   int32_t left_id = s->symbols[left].id, right_id = s->symbols[s->symbols[left].next].id;
   const ma_merge *m = &b->slots[slot_of(b, pair_of(left_id, right_id))];
@@ -137,10 +198,13 @@ static ma_status note(const ma_bpe *b, ma_bpe_scratch *s, int32_t left, ma_error
   return push(s, (candidate){m->rank, left, left_id, right_id, m->id}, err);
 }
 
-static ma_status merge_all(const ma_bpe *b, ma_bpe_scratch *s, ma_error *err) {
+/* Merges symbols from .. to - 1 among themselves and adds what is left of them. */
+static ma_status merge_stretch(const ma_bpe *b, ma_scratch *s, int32_t from, int32_t to, ma_ids *out, ma_error *err) {
   ma_status st = MA_OK;
   s->n_heap = 0;
-  for (int32_t i = 0; i < (int32_t)s->n_symbols; i++) MA_TRY(note(b, s, i, err));
+  s->symbols[to - 1].next = -1;
+  s->symbols[from].previous = -1;
+  for (int32_t i = from; i < to; i++) MA_TRY(note(b, s, i, err));
   while (s->n_heap) {
     candidate c = pop(s);
     symbol *left = &s->symbols[c.left];
@@ -154,26 +218,31 @@ static ma_status merge_all(const ma_bpe *b, ma_bpe_scratch *s, ma_error *err) {
     MA_TRY(note(b, s, left->previous, err));
     MA_TRY(note(b, s, c.left, err));
   }
+  for (int32_t i = from; i >= 0; i = s->symbols[i].next) MA_TRY(ma_ids_add(out, s->symbols[i].id, err));
 done:
   return st;
 }
 
-ma_status ma_bpe_encode(const ma_bpe *b, const ma_vocabulary *v, ma_bpe_scratch *s, const char *text,
-                        size_t length, ma_ids *out, ma_error *err) {
+ma_status ma_bpe_encode(const ma_bpe *b, const ma_vocabulary *v, ma_scratch *s, const char *text, size_t length,
+                        ma_ids *out, ma_error *err) {
   ma_status st = MA_OK;
   if (b->ignores_merges) {
     int32_t whole = ma_vocabulary_find(v, text, length);
     if (whole >= 0) return ma_ids_add(out, whole, err);
   }
   MA_TRY(start(b, v, s, text, length, err));
-  MA_TRY(merge_all(b, s, err));
-  for (int32_t i = s->n_symbols ? 0 : -1; i >= 0; i = s->symbols[i].next) MA_TRY(ma_ids_add(out, s->symbols[i].id, err));
+  int32_t n = (int32_t)s->n_symbols;
+  for (int32_t from = 0, to; from < n; from = to) {
+    for (to = from + 1; to < n && may_join(b, s->symbols[to - 1].id, s->symbols[to].id);) to++;
+    MA_TRY(merge_stretch(b, s, from, to, out, err));
+  }
 done:
   return st;
 }
 
-void ma_bpe_scratch_release(ma_bpe_scratch *s) {
+void ma_scratch_release(ma_scratch *s) {
   ma_free(s->symbols);
   ma_free(s->heap);
-  *s = (ma_bpe_scratch){0};
+  ma_free(s->nodes);
+  *s = (ma_scratch){0};
 }

@@ -1,5 +1,4 @@
 /* From ids back to text: the tokens' texts go through a list of decoders. */
-#include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -64,30 +63,59 @@ static ma_status add_lossy(ma_text *out, const char *text, size_t length, ma_err
 
 /* ---- the decoders ---- */
 
-static ma_status join(tokens *out, const tokens *in, bool is_bytes, ma_error *err) {
-  ma_status st = add_token(out, "", 0, err);
-  if (st != MA_OK) return st;
-  if (is_bytes) st = add_lossy(&out->text, in->text.data, in->text.length, err);
-  else st = ma_text_add(&out->text, in->text.data, in->text.length, err);
-  out->spans[0].length = out->text.length;
+/* Letters of the byte-level alphabet to bytes; a token with any other character stays as it is. */
+static ma_status add_bytes(ma_text *out, const char *text, size_t length, ma_error *err) {
+  char few[256], *bytes = few;
+  size_t n;
+  ma_status st = MA_OK;
+  if (length > sizeof few) MA_TRY(MA_NEW(&bytes, length, err));
+  bool is_spelled = ma_alphabet_bytes(text, length, bytes, &n);
+  MA_TRY(ma_text_add(out, is_spelled ? bytes : text, is_spelled ? n : length, err));
+done:
+  if (bytes != few) ma_free(bytes);
   return st;
 }
 
+/* All bytes first: a character may be cut over several tokens. */
+static ma_status to_bytes(tokens *out, const tokens *in, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_text bytes = {0};
+  MA_TRY(ma_text_add(&bytes, "", 0, err));
+  for (size_t i = 0; i < in->n; i++) MA_TRY(add_bytes(&bytes, in->text.data + in->spans[i].at, in->spans[i].length, err));
+  MA_TRY(add_token(out, "", 0, err));
+  MA_TRY(add_lossy(&out->text, bytes.data, bytes.length, err));
+  out->spans[0].length = out->text.length;
+done:
+  ma_text_release(&bytes);
+  return st;
+}
+
+static ma_status fuse(tokens *out, const tokens *in, ma_error *err) { return add_token(out, in->text.data, in->text.length, err); }
+
 static ma_status replace(tokens *out, const tokens *in, const ma_decode_step *step, ma_error *err) {
   ma_status st = MA_OK;
-  size_t n = strlen(step->content), m = strlen(step->with);
-  for (size_t i = 0; i < in->n && st == MA_OK; i++) {
-    const char *text = in->text.data + in->spans[i].at, *end = text + in->spans[i].length;
-    size_t from = out->text.length;
-    st = add_token(out, "", 0, err);
-    while (text < end && st == MA_OK) {
-      const char *hit = n ? memmem(text, (size_t)(end - text), step->content, n) : NULL;
-      st = ma_text_add(&out->text, text, (size_t)((hit ? hit : end) - text), err);
-      if (hit && st == MA_OK) st = ma_text_add(&out->text, step->with, m, err);
-      text = hit ? hit + n : end;
+  ma_matches matches = {0};
+  size_t m = strlen(step->with);
+  MA_TRY(ma_matches_open(&matches, &step->pattern, err));
+  for (size_t i = 0; i < in->n; i++) {
+    const char *text = in->text.data + in->spans[i].at;
+    size_t length = in->spans[i].length, from = out->text.length, done = 0;
+    bool found = length > 0;
+    MA_TRY(add_token(out, "", 0, err));
+    ma_matches_start(&matches, text, length);
+    while (found) {
+      ma_span match;
+      MA_TRY(ma_matches_next(&matches, &match, &found, err));
+      if (!found) break;
+      MA_TRY(ma_text_add(&out->text, text + done, match.at - done, err));
+      MA_TRY(ma_text_add(&out->text, step->with, m, err));
+      done = match.at + match.length;
     }
+    MA_TRY(ma_text_add(&out->text, text + done, length - done, err));
     out->spans[out->n - 1].length = out->text.length - from;
   }
+done:
+  ma_matches_close(&matches);
   return st;
 }
 
@@ -148,17 +176,30 @@ static ma_status strip(tokens *out, const tokens *in, const ma_decode_step *step
   return st;
 }
 
-/* As replace by a blank, but what the first token begins with was put there by the pre-tokenizer. */
+/* `content` is a blank; in the first token it was put there by the pre-tokenizer, all of it. */
 static ma_status metaspace(tokens *out, const tokens *in, const ma_decode_step *step, ma_error *err) {
-  tokens rest = *in;
-  ma_decode_step by_blank = {.content = step->content, .with = (char[]){" "}};
+  ma_status st = MA_OK;
   size_t n = strlen(step->content);
-  bool drops = step->start && in->n && in->spans[0].length >= n && memcmp(in->text.data + in->spans[0].at, step->content, n) == 0;
-  ma_span first = in->n ? in->spans[0] : (ma_span){0, 0};
-  if (drops) rest.spans[0] = (ma_span){first.at + n, first.length - n};
-  ma_status st = replace(out, &rest, &by_blank, err);
-  if (drops) rest.spans[0] = first;
+  for (size_t i = 0; i < in->n && st == MA_OK; i++) {
+    const char *text = in->text.data + in->spans[i].at, *end = text + in->spans[i].length;
+    size_t from = out->text.length;
+    st = add_token(out, "", 0, err);
+    while (text < end && st == MA_OK) {
+      const char *hit = memmem(text, (size_t)(end - text), step->content, n);
+      st = ma_text_add(&out->text, text, (size_t)((hit ? hit : end) - text), err);
+      if (hit && st == MA_OK && !(i == 0 && step->start)) st = ma_text_add(&out->text, " ", 1, err);
+      text = hit ? hit + n : end;
+    }
+    out->spans[out->n - 1].length = out->text.length - from;
+  }
   return st;
+}
+
+void ma_decode_step_release(ma_decode_step *step) {
+  ma_pattern_release(&step->pattern);
+  ma_free(step->content);
+  ma_free(step->with);
+  *step = (ma_decode_step){0};
 }
 
 static ma_status apply(tokens *all, const ma_decode_step *step, ma_error *err) {
@@ -166,8 +207,8 @@ static ma_status apply(tokens *all, const ma_decode_step *step, ma_error *err) {
   tokens out = {0};
   MA_TRY(ma_text_add(&out.text, "", 0, err));
   switch (step->kind) {
-    case MA_DECODE_BYTES: MA_TRY(join(&out, all, true, err)); break;
-    case MA_DECODE_FUSE: MA_TRY(join(&out, all, false, err)); break;
+    case MA_DECODE_BYTES: MA_TRY(to_bytes(&out, all, err)); break;
+    case MA_DECODE_FUSE: MA_TRY(fuse(&out, all, err)); break;
     case MA_DECODE_REPLACE: MA_TRY(replace(&out, all, step, err)); break;
     case MA_DECODE_BYTE_FALLBACK: MA_TRY(byte_fallback(&out, all, err)); break;
     case MA_DECODE_STRIP: MA_TRY(strip(&out, all, step, err)); break;
@@ -192,8 +233,10 @@ ma_status ma_tokenizer_decode(const ma_tokenizer *t, const int32_t *ids, size_t 
     if (ids[i] < 0 || (size_t)ids[i] >= t->vocabulary.n)
       MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "id %d is outside the vocabulary of %zu", ids[i], t->vocabulary.n));
     const ma_token *token = &t->vocabulary.tokens[ids[i]];
-    if (!token->text || (skip_special && ma_tokenizer_is_special(t, ids[i]))) continue;
-    MA_TRY(add_token(&all, token->text, token->length, err));
+    /* Hugging Face's finds special tokens by their text here: one that was normalised is not found. */
+    if (!token->text || (skip_special && token->is_special && !token->decoded)) continue;
+    if (t->joins_with_blank && all.n > 0) MA_TRY(ma_text_add(&all.text, " ", 1, err));
+    MA_TRY(add_token(&all, token->decoded ? token->decoded : token->text, token->decoded ? strlen(token->decoded) : token->length, err));
   }
   for (size_t i = 0; i < t->n_decoders; i++) MA_TRY(apply(&all, &t->decoders[i], err));
   *text = all.text.data;

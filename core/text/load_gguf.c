@@ -1,5 +1,6 @@
 /* Tokenizers from GGUF metadata: tokenizer.ggml.* (gguf.md, "Tokenizer").  Whatever it says is checked. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,15 @@ static ma_status numbers(const ma_gguf *g, const char *key, uint64_t n, const ma
   return (*out)->n == n ? MA_OK : bad(g, err, key, "does not have a number for each token");
 }
 
+/* As numbers, but all of them integers. */
+static ma_status integers(const ma_gguf *g, const char *key, uint64_t n, const ma_gguf_value **out, ma_error *err) {
+  int64_t number;
+  ma_status st = numbers(g, key, n, out, err);
+  for (uint64_t i = 0; st == MA_OK && *out && i < n; i++)
+    if (!ma_gguf_integer(*out, i, &number)) return bad(g, err, key, "is not a list of integers");
+  return st;
+}
+
 /* The id under a key; -1 where it is absent. */
 static ma_status special_id(const ma_gguf *g, const char *key, size_t n, int32_t *out, ma_error *err) {
   int64_t id;
@@ -85,7 +95,7 @@ static ma_status read_tokens(ma_tokenizer *t, const ma_gguf *g, const ma_gguf_va
   MA_TRY(ma_vocabulary_reserve(&t->vocabulary, (size_t)all->n, err));
   for (uint64_t i = 0; i < all->n; i++) {
     int64_t type = TYPE_NORMAL;
-    MA_TRY(ma_vocabulary_set(&t->vocabulary, (int32_t)i, all->texts[i].data, all->texts[i].length, err));
+    MA_TRY(ma_vocabulary_set(&t->vocabulary, (int32_t)i, all->texts[i].data, all->texts[i].length, true, err));
     if (types) ma_gguf_integer(types, i, &type);
     if ((type == TYPE_CONTROL || type == TYPE_USER) && all->texts[i].length > 0)
       MA_TRY(ma_tokenizer_add_added(t, (ma_added){.id = (int32_t)i, .text = (char *)(uintptr_t)all->texts[i].data,
@@ -116,7 +126,7 @@ static ma_status read_merges(ma_tokenizer *t, const ma_gguf *g, ma_error *err) {
     int32_t b = ma_vocabulary_find(&t->vocabulary, blank + 1, right);
     int32_t id = ma_vocabulary_find(&t->vocabulary, joined.data, joined.length);
     if (a < 0 || b < 0 || id < 0) MA_TRY(bad(g, err, "merges", "joins what is not in tokenizer.ggml.tokens"));
-    ma_bpe_add(&t->bpe, a, b, (uint32_t)i, id);
+    ma_bpe_add(&t->bpe, a, b, (uint32_t)i, id, false);
   }
 done:
   ma_text_release(&joined);
@@ -149,26 +159,14 @@ done:
   return st;
 }
 
-static ma_status add_decoder(ma_tokenizer *t, ma_decode_kind kind, const char *content, const char *with, size_t start, ma_error *err) {
-  ma_status st = ma_resize((void **)&t->decoders, t->n_decoders + 1, sizeof *t->decoders, err);
-  if (st != MA_OK) return st;
-  ma_decode_step *step = &t->decoders[t->n_decoders++];
-  *step = (ma_decode_step){.kind = kind, .start = start};
-  if (content) st = ma_strdup(&step->content, content, err);
-  if (with && st == MA_OK) st = ma_strdup(&step->with, with, err);
-  return st;
-}
-
 static ma_status load_byte_level(ma_tokenizer *t, const ma_gguf *g, ma_error *err) {
   ma_status st = MA_OK;
-  MA_TRY(ma_vocabulary_index(&t->vocabulary, err));
+  ma_decode_step *step;
+  MA_TRY(ma_vocabulary_index(&t->vocabulary, false, err));
   MA_TRY(read_merges(t, g, err));
   MA_TRY(read_pre(t, g, err));
-  t->bpe.is_byte_level = true;
-  MA_TRY(ma_vocabulary_to_bytes(&t->vocabulary, err));
-  MA_TRY(ma_vocabulary_index(&t->vocabulary, err));
-  ma_tokenizer_find_bytes(t);
-  MA_TRY(add_decoder(t, MA_DECODE_BYTES, NULL, NULL, 0, err));
+  t->is_byte_level = true;
+  MA_TRY(ma_tokenizer_add_decoder(t, MA_DECODE_BYTES, &step, err));
 done:
   return st;
 }
@@ -222,7 +220,7 @@ static ma_status merges_of_scores(ma_tokenizer *t, const uint32_t *ranks, const 
       if (((uint8_t)token->text[cut] & 0xC0) == 0x80) continue;
       int32_t left = ma_vocabulary_find(v, token->text, cut);
       int32_t right = ma_vocabulary_find(v, token->text + cut, token->length - cut);
-      if (left >= 0 && right >= 0) ma_bpe_add(&t->bpe, left, right, ranks[id], (int32_t)id);
+      if (left >= 0 && right >= 0) ma_bpe_add(&t->bpe, left, right, ranks[id], (int32_t)id, false);
     }
   }
   return st;
@@ -233,15 +231,19 @@ static ma_status load_sentencepiece(ma_tokenizer *t, const ma_gguf *g, const ma_
   const ma_gguf_value *scores;
   uint32_t *ranks = NULL;
   ma_step *step;
+  ma_decode_step *decoder;
   bool prefix;
   MA_TRY(numbers(g, "scores", t->vocabulary.n, &scores, err));
   if (!scores) MA_TRY(bad(g, err, "scores", "is missing"));
+  for (uint64_t i = 0; i < scores->n; i++) {
+    double score;
+    if (!ma_gguf_number(scores, i, &score) || !isfinite(score)) MA_TRY(bad(g, err, "scores", "has one that is not finite"));
+  }
   MA_TRY(flag(g, "add_space_prefix", true, &prefix, err));
-  MA_TRY(ma_vocabulary_index(&t->vocabulary, err));
+  MA_TRY(ma_vocabulary_index(&t->vocabulary, false, err));
   MA_TRY(rank_scores(&ranks, scores, t->vocabulary.n, err));
   MA_TRY(merges_of_scores(t, ranks, types, err));
   t->bpe.has_byte_fallback = t->bpe.fuses_unknown = true;
-  ma_tokenizer_find_bytes(t);
   if (prefix) {
     MA_TRY(ma_steps_add(&t->normalizer, &step, err));
     step->kind = MA_STEP_PREPEND;
@@ -253,10 +255,16 @@ static ma_status load_sentencepiece(ma_tokenizer *t, const ma_gguf *g, const ma_
   MA_TRY(ma_pattern_literal(&step->pattern, " ", 1, err));
   MA_TRY(ma_strdup(&step->content, "\xE2\x96\x81", err));
   step->content_length = 3;
-  MA_TRY(add_decoder(t, MA_DECODE_REPLACE, "\xE2\x96\x81", " ", 0, err));
-  MA_TRY(add_decoder(t, MA_DECODE_BYTE_FALLBACK, NULL, NULL, 0, err));
-  MA_TRY(add_decoder(t, MA_DECODE_FUSE, NULL, NULL, 0, err));
-  if (prefix) MA_TRY(add_decoder(t, MA_DECODE_STRIP, " ", NULL, 1, err));
+  MA_TRY(ma_tokenizer_add_decoder(t, MA_DECODE_REPLACE, &decoder, err));
+  MA_TRY(ma_pattern_literal(&decoder->pattern, "\xE2\x96\x81", 3, err));
+  MA_TRY(ma_strdup(&decoder->with, " ", err));
+  MA_TRY(ma_tokenizer_add_decoder(t, MA_DECODE_BYTE_FALLBACK, &decoder, err));
+  MA_TRY(ma_tokenizer_add_decoder(t, MA_DECODE_FUSE, &decoder, err));
+  if (prefix) {
+    MA_TRY(ma_tokenizer_add_decoder(t, MA_DECODE_STRIP, &decoder, err));
+    MA_TRY(ma_strdup(&decoder->content, " ", err));
+    decoder->start = 1;
+  }
   snprintf(t->description, sizeof t->description, "SentencePiece BPE");
 done:
   ma_free(ranks);
@@ -276,7 +284,7 @@ ma_status ma_tokenizer_load_gguf(ma_tokenizer *t, const ma_gguf *g, ma_error *er
   if (!is_gpt2 && !is_llama)
     return ma_fail(err, MA_UNSUPPORTED, "%s: tokenizer.ggml.model = '%.*s'; massact reads gpt2 and llama", ma_gguf_path(g),
                    (int)(kind.length < 32 ? kind.length : 32), kind.data);
-  MA_TRY(numbers(g, "token_type", tokens ? tokens->n : 0, &types, err));
+  MA_TRY(integers(g, "token_type", tokens ? tokens->n : 0, &types, err));
   MA_TRY(read_tokens(t, g, types, err));
   MA_TRY(special_id(g, "unknown_token_id", t->vocabulary.n, &t->bpe.unknown, err));
   if (is_gpt2) t->bpe.unknown = -1; /* every byte is a token */
@@ -285,6 +293,7 @@ ma_status ma_tokenizer_load_gguf(ma_tokenizer *t, const ma_gguf *g, ma_error *er
   MA_TRY(special_id(g, "eos_token_id", t->vocabulary.n, &t->eos, err));
   MA_TRY(flag(g, "add_bos_token", is_llama, &adds_bos, err));
   MA_TRY(flag(g, "add_eos_token", false, &adds_eos, err));
+  MA_TRY(ma_tokenizer_finish(t, err));
   if (adds_bos && t->bos >= 0) MA_TRY(ma_ids_add(&t->prefix, t->bos, err));
   if (adds_eos && t->eos >= 0) MA_TRY(ma_ids_add(&t->suffix, t->eos, err));
 done:

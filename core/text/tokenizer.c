@@ -27,9 +27,8 @@ static int longest_first(const void *pa, const void *pb) {
 static ma_status load(ma_tokenizer *t, const char *path, const ma_gguf *g, ma_error *err) {
   ma_status st = MA_OK;
   t->bos = t->eos = -1;
-  t->bpe.unknown = -1;
+  t->bpe.unknown = t->unigram.unknown = -1;
   MA_TRY(g ? ma_tokenizer_load_gguf(t, g, err) : ma_tokenizer_load_json(t, path, err));
-  if (t->n_added) qsort(t->added, t->n_added, sizeof *t->added, longest_first);
 done:
   return st;
 }
@@ -72,15 +71,14 @@ void ma_tokenizer_close(ma_tokenizer *t) {
   if (!t) return;
   ma_vocabulary_release(&t->vocabulary);
   ma_bpe_release(&t->bpe);
+  ma_unigram_release(&t->unigram);
   ma_steps_release(&t->normalizer);
   ma_steps_release(&t->pre_tokenizer);
-  for (size_t i = 0; i < t->n_decoders; i++) {
-    ma_free(t->decoders[i].content);
-    ma_free(t->decoders[i].with);
-  }
+  for (size_t i = 0; i < t->n_decoders; i++) ma_decode_step_release(&t->decoders[i]);
   ma_free(t->decoders);
   for (size_t i = 0; i < t->n_added; i++) ma_free(t->added[i].text);
   ma_free(t->added);
+  ma_pattern_release(&t->word);
   ma_free(t->prefix.ids);
   ma_free(t->suffix.ids);
   ma_free(t);
@@ -97,108 +95,168 @@ ma_status ma_tokenizer_add_added(ma_tokenizer *t, ma_added added, ma_error *err)
   return st;
 }
 
-void ma_tokenizer_find_bytes(ma_tokenizer *t) {
-  for (int byte = 0; byte < 256; byte++) {
-    char text[8] = {(char)byte};
-    size_t length = 1;
-    if (!t->bpe.is_byte_level) length = (size_t)snprintf(text, sizeof text, "<0x%02X>", byte);
-    t->bpe.byte_ids[byte] = ma_vocabulary_find(&t->vocabulary, text, length);
+ma_status ma_tokenizer_add_decoder(ma_tokenizer *t, ma_decode_kind kind, ma_decode_step **out, ma_error *err) {
+  ma_status st = ma_resize((void **)&t->decoders, t->n_decoders + 1, sizeof *t->decoders, err);
+  if (st != MA_OK) return st;
+  *out = &t->decoders[t->n_decoders++];
+  **out = (ma_decode_step){.kind = kind};
+  return MA_OK;
+}
+
+ma_status ma_tokenizer_finish(ma_tokenizer *t, ma_error *err) {
+  /* What Rust's regex calls a word, for added tokens that must be one. */
+  static const char word[] = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]";
+  ma_status st = MA_OK;
+  bool wants_word = false;
+  for (size_t i = 0; i < t->n_added; i++) {
+    wants_word |= t->added[i].is_single_word;
+    t->vocabulary.tokens[t->added[i].id].is_special = t->added[i].is_special;
   }
+  if (wants_word) MA_TRY(ma_pattern_regex(&t->word, word, strlen(word), err));
+  if (t->n_added) qsort(t->added, t->n_added, sizeof *t->added, longest_first);
+  MA_TRY(ma_vocabulary_index(&t->vocabulary, t->is_byte_level, err));
+  if (t->model == MA_MODEL_UNIGRAM) MA_TRY(ma_unigram_finish(&t->unigram, &t->vocabulary, err));
+  else MA_TRY(ma_bpe_finish(&t->bpe, &t->vocabulary, err));
+  bool falls_back = t->model == MA_MODEL_UNIGRAM ? t->unigram.has_byte_fallback : t->bpe.has_byte_fallback;
+  for (int byte = 0; byte < 256 && t->is_byte_level && falls_back; byte++)
+    if (t->model == MA_MODEL_UNIGRAM || t->bpe.byte_ids[byte] < 0)
+      MA_TRY(ma_fail(err, MA_UNSUPPORTED, "model.byte_fallback beside a ByteLevel pre_tokenizer is not supported"));
+done:
+  return st;
 }
 
 /* ---- added tokens in text ---- */
 
-static bool is_word_character(const char *text, size_t length, size_t at, bool before) {
+/* Where the character before `at` begins. */
+static size_t before(const char *text, size_t at) {
+  do at--;
+  while (at > 0 && ((uint8_t)text[at] & 0xC0) == 0x80);
+  return at;
+}
+
+static bool is_space_at(const char *text, size_t length, size_t at, size_t *n) {
   utf8proc_int32_t c;
-  if (before) {
-    if (at == 0) return false;
-    do at--;
-    while (at > 0 && ((uint8_t)text[at] & 0xC0) == 0x80);
-  }
-  if (at >= length || utf8proc_iterate((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)(length - at), &c) < 1) return false;
-  utf8proc_category_t k = utf8proc_category(c);
-  return c == '_' || (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_NO);
+  utf8proc_ssize_t used = utf8proc_iterate((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)(length - at), &c);
+  *n = used < 1 ? 1 : (size_t)used;
+  return used >= 1 && ma_is_white_space(c);
 }
 
-static const ma_added *added_at(const ma_tokenizer *t, bool normalized, const char *text, size_t length, size_t at) {
-  for (size_t i = 0; i < t->n_added; i++) {
-    const ma_added *a = &t->added[i];
-    if (a->is_normalized != normalized || a->length > length - at || memcmp(text + at, a->text, a->length) != 0) continue;
-    if (a->is_single_word && (is_word_character(text, length, at, true) || is_word_character(text, length, at + a->length, false)))
-      continue;
-    return a;
-  }
-  return NULL;
-}
-
-/* ASCII and Unicode blanks beside a token that strips. */
-static size_t blank_before(const char *text, size_t from, size_t at) {
-  while (at > from && memchr(" \t\n\r\v\f", text[at - 1], 6)) at--;
+/* The blanks beside a token that strips. */
+static size_t blank_before(const char *text, size_t at) {
+  size_t n;
+  while (at > 0 && is_space_at(text, at, before(text, at), &n)) at -= n;
   return at;
 }
 
 static size_t blank_behind(const char *text, size_t at, size_t length) {
-  while (at < length && memchr(" \t\n\r\v\f", text[at], 6)) at++;
+  size_t n;
+  while (at < length && is_space_at(text, length, at, &n)) at += n;
   return at;
 }
 
 typedef struct encoder {
   const ma_tokenizer *t;
-  ma_bpe_scratch scratch;
+  ma_scratch scratch;
   ma_ids out;
   bool starts[2][256]; /* which bytes an added token (raw, normalised) begins with */
+  ma_matches word;     /* open where an added token is a single word */
   ma_error *err;
 } encoder;
 
-typedef ma_status segment_fn(encoder *e, const char *text, size_t length, bool is_first);
+typedef ma_status segment_fn(encoder *e, const char *text, size_t length, bool starts_input);
 
-/* Calls `rest` for what lies between added tokens, and puts their ids in between. */
-static ma_status cut_added(encoder *e, bool normalized, const char *text, size_t length, bool is_first, segment_fn *rest) {
+/* The longest added token at `at`. */
+static const ma_added *added_at(const encoder *e, bool normalized, const char *text, size_t length, size_t at) {
+  if (!e->starts[normalized][(uint8_t)text[at]]) return NULL;
+  for (size_t i = 0; i < e->t->n_added; i++) {
+    const ma_added *a = &e->t->added[i];
+    if (a->is_normalized == normalized && a->length <= length - at && memcmp(text + at, a->text, a->length) == 0) return a;
+  }
+  return NULL;
+}
+
+static ma_status stands_alone(encoder *e, const ma_added *a, const char *text, size_t length, size_t at, bool *out) {
+  ma_status st = MA_OK;
+  ma_span match;
+  bool found = false;
+  size_t end = at + a->length, from = at > 0 ? before(text, at) : 0;
+  *out = true;
+  if (!a->is_single_word) return MA_OK;
+  ma_matches_start(&e->word, text + from, at - from);
+  if (at > 0) MA_TRY(ma_matches_next(&e->word, &match, &found, e->err));
+  if (!found && end < length) {
+    ma_matches_start(&e->word, text + end, ma_utf8_sequence(text + end, length - end));
+    MA_TRY(ma_matches_next(&e->word, &match, &found, e->err));
+  }
+  *out = !found;
+done:
+  return st;
+}
+
+/* Calls `rest` for what lies between added tokens, and puts their ids in between.  `done` can lie behind `at`, where a
+ * token has taken blanks that the next one begins with. */
+static ma_status cut_added(encoder *e, bool normalized, const char *text, size_t length, bool starts_input, segment_fn *rest) {
   ma_status st = MA_OK;
   size_t done = 0, at = 0;
   while (at < length) {
-    const ma_added *a = e->starts[normalized][(uint8_t)text[at]] ? added_at(e->t, normalized, text, length, at) : NULL;
+    const ma_added *a = added_at(e, normalized, text, length, at);
     if (!a) {
       at++;
       continue;
     }
-    size_t from = a->strips_left ? blank_before(text, done, at) : at;
-    if (from > done) MA_TRY(rest(e, text + done, from - done, is_first && done == 0));
-    MA_TRY(ma_ids_add(&e->out, a->id, e->err));
-    done = at = a->strips_right ? blank_behind(text, at + a->length, length) : at + a->length;
+    bool is_alone;
+    size_t from = at, to = at + a->length;
+    MA_TRY(stands_alone(e, a, text, length, at, &is_alone));
+    at = to;
+    if (!is_alone) continue;
+    if (a->strips_left) {
+      from = blank_before(text, from);
+      if (from < done) from = done;
+    }
+    if (a->strips_right) to = blank_behind(text, to, length);
+    if (from > done) MA_TRY(rest(e, text + done, from - done, starts_input && done == 0));
+    /* One whose text an earlier one has taken whole is dropped. */
+    if (to > from) MA_TRY(ma_ids_add(&e->out, a->id, e->err));
+    done = to;
   }
-  if (length > done) MA_TRY(rest(e, text + done, length - done, is_first && done == 0));
+  if (length > done) MA_TRY(rest(e, text + done, length - done, starts_input && done == 0));
 done:
   return st;
 }
 
 /* ---- encoding ---- */
 
-static ma_status one_piece(ma_pieces *p, const char *text, size_t length, ma_error *err) {
+static ma_status one_piece(ma_pieces *p, const char *text, size_t length, bool starts_input, ma_error *err) {
+  p->starts_input = starts_input;
   ma_status st = ma_text_add(&p->text, text, length, err);
   return st == MA_OK ? ma_pieces_add(p, 0, length, err) : st;
 }
 
-static ma_status encode_normal(encoder *e, const char *text, size_t length, bool is_first) {
+static ma_status encode_piece(encoder *e, const char *text, size_t length) {
+  const ma_tokenizer *t = e->t;
+  if (t->model == MA_MODEL_UNIGRAM)
+    return ma_unigram_encode(&t->unigram, &t->vocabulary, &e->scratch, text, length, &e->out, e->err);
+  return ma_bpe_encode(&t->bpe, &t->vocabulary, &e->scratch, text, length, &e->out, e->err);
+}
+
+static ma_status encode_normal(encoder *e, const char *text, size_t length, bool starts_input) {
   ma_status st = MA_OK;
   ma_pieces pieces = {0};
-  const ma_tokenizer *t = e->t;
-  MA_TRY(one_piece(&pieces, text, length, e->err));
-  MA_TRY(ma_steps_apply(&t->pre_tokenizer, &pieces, is_first, e->err));
+  MA_TRY(one_piece(&pieces, text, length, starts_input, e->err));
+  MA_TRY(ma_steps_apply(&e->t->pre_tokenizer, &pieces, e->err));
   for (size_t i = 0; i < pieces.n; i++)
-    MA_TRY(ma_bpe_encode(&t->bpe, &t->vocabulary, &e->scratch, pieces.text.data + pieces.spans[i].at,
-                         pieces.spans[i].length, &e->out, e->err));
+    MA_TRY(encode_piece(e, pieces.text.data + pieces.spans[i].at, pieces.spans[i].length));
 done:
   ma_pieces_release(&pieces);
   return st;
 }
 
-static ma_status encode_raw(encoder *e, const char *text, size_t length, bool is_first) {
+static ma_status encode_raw(encoder *e, const char *text, size_t length, bool starts_input) {
   ma_status st = MA_OK;
   ma_pieces pieces = {0};
-  MA_TRY(one_piece(&pieces, text, length, e->err));
-  MA_TRY(ma_steps_apply(&e->t->normalizer, &pieces, is_first, e->err));
-  MA_TRY(cut_added(e, true, pieces.text.data, pieces.text.length, is_first, encode_normal));
+  MA_TRY(one_piece(&pieces, text, length, starts_input, e->err));
+  MA_TRY(ma_steps_apply(&e->t->normalizer, &pieces, e->err));
+  MA_TRY(cut_added(e, true, pieces.text.data, pieces.text.length, pieces.starts_input, encode_normal));
 done:
   ma_pieces_release(&pieces);
   return st;
@@ -220,6 +278,7 @@ ma_status ma_tokenizer_encode(const ma_tokenizer *t, const char *text, size_t le
   if (bad < length)
     return ma_fail(err, MA_BAD_ARGUMENT, "the text is not UTF-8: byte 0x%02X at offset %zu", (uint8_t)text[bad], bad);
   for (size_t i = 0; i < t->n_added; i++) e.starts[t->added[i].is_normalized][(uint8_t)t->added[i].text[0]] = true;
+  if (t->word.code) MA_TRY(ma_matches_open(&e.word, &t->word, err));
   if (special) MA_TRY(add_all(&e.out, &t->prefix, err));
   MA_TRY(cut_added(&e, false, text, length, true, encode_raw));
   if (special) MA_TRY(add_all(&e.out, &t->suffix, err));
@@ -227,7 +286,8 @@ ma_status ma_tokenizer_encode(const ma_tokenizer *t, const char *text, size_t le
   *n = e.out.n;
   e.out.ids = NULL;
 done:
-  ma_bpe_scratch_release(&e.scratch);
+  ma_matches_close(&e.word);
+  ma_scratch_release(&e.scratch);
   ma_free(e.out.ids);
   return st;
 }
@@ -242,10 +302,6 @@ const char *ma_tokenizer_describe(const ma_tokenizer *t) { return t->description
 const char *ma_tokenizer_token(const ma_tokenizer *t, int32_t id, size_t *length) {
   if (id < 0 || (size_t)id >= t->vocabulary.n || !t->vocabulary.tokens[id].text) return NULL;
   const ma_token *token = &t->vocabulary.tokens[id];
-  if (token->spelling) {
-    *length = strlen(token->spelling);
-    return token->spelling;
-  }
   *length = token->length;
   return token->text;
 }
@@ -260,7 +316,5 @@ int32_t ma_tokenizer_id(const ma_tokenizer *t, const char *token, size_t length)
 }
 
 bool ma_tokenizer_is_special(const ma_tokenizer *t, int32_t id) {
-  for (size_t i = 0; i < t->n_added; i++)
-    if (t->added[i].id == id && t->added[i].is_special) return true;
-  return false;
+  return id >= 0 && (size_t)id < t->vocabulary.n && t->vocabulary.tokens[id].is_special;
 }

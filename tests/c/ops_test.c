@@ -193,7 +193,7 @@ static void op_rope(void **state) {
       assert_int_equal(ma_tensor_transpose(&x, &whole, 1, 2, &err), MA_OK);
       assert_int_equal(ma_tensor_convert(&before, &x, MA_F32, &err), MA_OK);
       if (in_place) out = ma_tensor_retain(&x);
-      assert_int_equal(ma_rope(&out, &x, &cosine, &sine, &err), MA_OK);
+      assert_int_equal(ma_rope(&out, &x, &cosine, &sine, MA_F32, &err), MA_OK);
       for (int64_t n = 0; n < B * T * H; n++) {
         int64_t index[4] = {n / (T * H), n / H % T, n % H, 0};
         const float *row = (const float *)ma_tensor_data(&before) + n * d;
@@ -208,7 +208,7 @@ static void op_rope(void **state) {
         }
       }
       ma_tensor none = {0};
-      expect_error(ma_rope(&none, &x, &x, &sine, &err), &err, "rope: [2 x 3 x 5 x 7] and [2 x 3 x 5 x 7] do not fit");
+      expect_error(ma_rope(&none, &x, &x, &sine, MA_F32, &err), &err, "rope: [2 x 3 x 5 x 7] and [2 x 3 x 5 x 7] do not fit");
       RELEASE(&whole, &x, &out, &cosine, &sine, &before);
     }
 }
@@ -333,8 +333,78 @@ static void op_statistics(void **state) {
   RELEASE(&odd, &none);
 }
 
+/* ---- experts.c ---- */
+
+/* How many of the row come before element j: larger ones, and equal ones with a lower index. */
+static int rank_in_row(const ma_tensor *t, int64_t i, int64_t j) {
+  int rank = 0;
+  for (int64_t o = 0; o < t->shape[1]; o++) rank += at(t, i, o) > at(t, i, j) || (o < j && at(t, i, o) == at(t, i, j));
+  return rank;
+}
+
+/* Softmax, the k largest, their sum 1: whichever way the logits lie, in place too. */
+static void op_route(void **state) {
+  (void)state;
+  ma_error err = {0};
+  for (int v = 0; v < N_VIEWS; v++)
+    for (int64_t k = 1; k <= 7; k += 3) {
+      ma_tensor logits = view_of(v, MA_F32, 5, 7, 9), out = {0}, none = {0};
+      assert_int_equal(ma_route(&out, &logits, k, &err), MA_OK);
+      for (int64_t i = 0; i < 5; i++) {
+        double sum = 0;
+        for (int64_t j = 0; j < 7; j++)
+          if (rank_in_row(&logits, i, j) < k) sum += exp(at(&logits, i, j));
+        for (int64_t j = 0; j < 7; j++)
+          check("route", at(&out, i, j), rank_in_row(&logits, i, j) < k ? exp(at(&logits, i, j)) / sum : 0, 2e-6);
+      }
+      expect_error(ma_route(&none, &logits, 8, &err), &err, "route: 8 experts of the last dim of f32 logits, which has 7");
+      expect_error(ma_route(&none, &logits, 0, &err), &err, "route: 0 experts");
+      RELEASE(&logits, &out);
+    }
+}
+
+static void op_add_rows(void **state) {
+  (void)state;
+  ma_error err = {0};
+  static const int64_t picks[] = {3, 0, 3}, wrong[] = {3, 0, 4};
+  for (int v = 0; v < N_VIEWS; v++) {
+    ma_tensor x = view_of(v, MA_F32, 3, 5, 2), index = make_ids(3, picks), outside = make_ids(3, wrong), scale = make(MA_F32, 1, (int64_t[]){3}, 4);
+    ma_tensor out = make(MA_F32, 2, (int64_t[]){4, 5}, 5), before = {0}, few = {0};
+    assert_int_equal(ma_tensor_convert(&before, &out, MA_F32, &err), MA_OK);
+    assert_int_equal(ma_add_rows(&out, &x, &index, &scale, &err), MA_OK);
+    for (int64_t i = 0; i < 4; i++)
+      for (int64_t j = 0; j < 5; j++) {
+        double expected = at(&before, i, j);
+        for (int64_t r = 0; r < 3; r++) expected += picks[r] == i ? at1(&scale, r) * at(&x, r, j) : 0;
+        check("add_rows", at(&out, i, j), expected, 2e-6);
+      }
+    assert_int_equal(ma_tensor_narrow(&few, &scale, 0, 0, 2, &err), MA_OK);
+    expect_error(ma_add_rows(&out, &x, &outside, &scale, &err), &err, "row 4 is outside the 4");
+    expect_error(ma_add_rows(&out, &x, &index, &few, &err), &err, "add_rows: [3 x 5] and [2] do not fit");
+    RELEASE(&x, &index, &outside, &scale, &out, &before, &few);
+  }
+}
+
+/* ---- round_to; its loops are in round_test.c ---- */
+
+static void op_round_to(void **state) {
+  (void)state;
+  ma_error err = {0};
+  for (int v = 0; v < N_VIEWS; v++)
+    for (int d = 1; d < 3; d++) {
+      ma_tensor x = view_of(v, MA_F32, 17, 33, 3), out = {0}, there = {0}, back = {0};
+      assert_int_equal(ma_round_to(&out, floats[d], &x, &err), MA_OK);
+      assert_int_equal(ma_tensor_convert(&there, &x, floats[d], &err), MA_OK);
+      assert_int_equal(ma_tensor_convert(&back, &there, MA_F32, &err), MA_OK);
+      for (int64_t i = 0; i < 17; i++)
+        for (int64_t j = 0; j < 33; j++) check("round_to", at(&out, i, j), at(&back, i, j), 0);
+      RELEASE(&x, &out, &there, &back);
+    }
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(op_linear), cmocka_unit_test(op_dyt),    cmocka_unit_test(op_gated),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(op_route), cmocka_unit_test(op_add_rows), cmocka_unit_test(op_round_to),
+                                     cmocka_unit_test(op_linear), cmocka_unit_test(op_dyt),    cmocka_unit_test(op_gated),
                                      cmocka_unit_test(op_rope),   cmocka_unit_test(op_embed),  cmocka_unit_test(op_losses),
                                      cmocka_unit_test(op_statistics)};
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,11 +44,14 @@ function Checkpoint:close() end
 ---@field eos? integer
 local Tokenizer = {}
 
+---Ids as Hugging Face's tokenizers gives them.  Fails for text that is not UTF-8, and for a character that is no token where
+---the vocabulary has no unknown token.
 ---@param text string UTF-8
 ---@param options? {special?: boolean} add what the tokenizer's template adds
 ---@return integer[]
 function Tokenizer:encode(text, options) end
 
+---Fails for an id outside the vocabulary; bytes that make no character become U+FFFD.
 ---@param ids integer[]
 ---@param options? {skip_special?: boolean}
 ---@return string
