@@ -69,7 +69,7 @@ ma_status ma_copy(ma_tensor *out, const ma_tensor *a, ma_error *err) {
   ma_op op = ma_op_begin("copy", out, err);
   ma_status st = MA_OK;
   MA_TRY(ma_op_input(&op, a));
-  if (out->storage && ma_dtype_is_block(out->dtype))
+  if (out->storage && !ma_dtype_is_written(out->dtype) && out->dtype != a->dtype)
     return ma_fail(err, MA_UNSUPPORTED, "copy cannot write %s", ma_dtype_describe(out->dtype)->name);
   MA_TRY(ma_op_output(&op, out->storage ? out->dtype : a->dtype, a->n_dims, a->shape));
   MA_TRY(ma_op_run(&op, copy, out, a, err));
