@@ -284,8 +284,8 @@ static int list_slots(lua_State *L) {
     lua_setfield(L, -2, "name");
     lua_pushstring(L, info->shape);
     lua_setfield(L, -2, "shape");
-    lua_pushboolean(L, info->in_layer);
-    lua_setfield(L, -2, "in_layer");
+    lua_pushstring(L, (const char *const[]){"model", "layer", "expert"}[info->scope]);
+    lua_setfield(L, -2, "scope");
     lua_rawseti(L, -2, i + 1);
   }
   return 1;

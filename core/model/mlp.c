@@ -1,7 +1,7 @@
 /* The MLP branch: up (and gate), activation, down. */
 #include "model/model_internal.h"
 
-ma_status ma_mlp_branch(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *out, ma_error *err) {
+static ma_status mlp(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *out, ma_error *err) {
   ma_status st = MA_OK;
   const ma_spec *s = pass->spec;
   ma_unary_kind activation = ma_spec_activation(s);
@@ -19,10 +19,18 @@ ma_status ma_mlp_branch(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor 
   MA_VISIT(MLP_ACT, layer, &up);
 
   MA_TRY(ma_pass_linear(pass, out, &up, MA_SLOT_MLP_PROJ, MA_SLOT_MLP_PROJ_BIAS, layer, err));
-  MA_VISIT(MLP_PROJ, layer, out);
-  MA_STEP(ma_pass_branch_out(pass, out, MA_AT_MLP_OUT, MA_SLOT_MLP_NORM_AFTER, layer, err));
 done:
   ma_tensor_release(&gate);
   ma_tensor_release(&up);
+  return st;
+}
+
+ma_status ma_mlp_branch(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *out, ma_error *err) {
+  ma_status st = MA_OK;
+  if (pass->spec->n_experts > 0) MA_STEP(ma_experts(pass, layer, h, out, err));
+  else MA_STEP(mlp(pass, layer, h, out, err));
+  MA_VISIT(MLP_PROJ, layer, out);
+  MA_STEP(ma_pass_branch_out(pass, out, MA_AT_MLP_OUT, MA_SLOT_MLP_NORM_AFTER, layer, err));
+done:
   return st;
 }

@@ -39,6 +39,9 @@ ma_status ma_decode(ma_pass *pass, ma_result *out, ma_error *err);
 ma_status ma_attention_branch(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *out, ma_error *err);
 ma_status ma_mlp_branch(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *out, ma_error *err);
 
+/* What the MLP branch does where the spec has experts. */
+ma_status ma_experts(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *out, ma_error *err);
+
 /* ---- steps ---- */
 
 /* [B T last...] f32 in the pass's arena. */

@@ -28,7 +28,10 @@ const char *ma_place_name(char text[MA_PLACE_NAME], ma_place place) {
 
 bool ma_point_exists(const ma_spec *spec, ma_point point) {
   if (point == MA_AT_MID) return !spec->parallel;
-  if (point == MA_AT_MLP_GATE) return spec->gated;
+  bool has_experts = spec->n_experts > 0;
+  if (point == MA_AT_MLP_ROUTER || point == MA_AT_MLP_EXPERTS) return has_experts;
+  if (point == MA_AT_MLP_UP || point == MA_AT_MLP_ACT) return !has_experts;
+  if (point == MA_AT_MLP_GATE) return spec->gated && !has_experts;
   return true;
 }
 
@@ -142,6 +145,13 @@ static ma_status no_such_point(const ma_spec *spec, const char *pattern, ma_erro
                      "no point '%s': in a parallel block out = in + attn.out + mlp.out, nothing lies "
                      "between; see layers.%d.attn.out and layers.%d.mlp.out",
                      pattern, layer, layer);
+    bool is_inside = strcmp(pattern + used, "mlp.gate") == 0 || strcmp(pattern + used, "mlp.up") == 0 ||
+                     strcmp(pattern + used, "mlp.act") == 0;
+    if (is_inside && spec->n_experts > 0)
+      return ma_fail(err, MA_BAD_ARGUMENT,
+                     "no point '%s': each expert sees tokens of its own; see layers.%d.mlp.router, "
+                     "layers.%d.mlp.experts and layers.%d.mlp.proj",
+                     pattern, layer, layer, layer);
     if (strcmp(pattern + used, "mlp.gate") == 0)
       return ma_fail(err, MA_BAD_ARGUMENT,
                      "no point '%s': this MLP has no gate; see layers.%d.mlp.up and layers.%d.mlp.act",

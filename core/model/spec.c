@@ -110,6 +110,14 @@ ma_status ma_spec_check(const ma_spec *spec, ma_error *err) {
   MA_TRY(check_ropes(spec, err));
   if (spec->shared_norm && !(spec->parallel && spec->norm_before))
     return ma_fail(err, MA_BAD_FILE, "spec: shared_norm needs parallel and norm_before");
+  if (spec->n_experts < 0 || spec->n_experts > MA_MAX_EXPERTS)
+    return ma_fail(err, MA_BAD_FILE, "spec: n_experts = %lld must be between 0 and %d",
+                   (long long)spec->n_experts, MA_MAX_EXPERTS);
+  if (spec->n_experts > 0 && (spec->n_experts_used < 1 || spec->n_experts_used > spec->n_experts))
+    return ma_fail(err, MA_BAD_FILE, "spec: n_experts_used = %lld must be between 1 and n_experts = %lld",
+                   (long long)spec->n_experts_used, (long long)spec->n_experts);
+  if (spec->n_experts > 0 && !spec->gated)
+    return ma_fail(err, MA_BAD_FILE, "spec: experts without a gate are not supported");
   if (spec->parallel && spec->norm_sum)
     return ma_fail(err, MA_BAD_FILE, "spec: parallel and norm_sum exclude each other");
 done:

@@ -16,20 +16,25 @@ typedef struct bound {
   unsigned n_writes; /* of `stored`, when `wide` was made */
 } bound;
 
+enum { FIRST_EXPERT_SLOT = MA_SLOT_EXPERT_GATE, N_EXPERT_SLOTS = MA_SLOT_EXPERT_PROJ + 1 - FIRST_EXPERT_SLOT };
+
 struct ma_weights {
   const ma_spec *spec;
   bound global[MA_N_SLOTS];
-  bound (*layers)[MA_N_SLOTS]; /* [n_layers] */
+  bound (*layers)[MA_N_SLOTS];      /* [n_layers] */
+  bound (*experts)[N_EXPERT_SLOTS]; /* [n_layers n_experts] */
   size_t wide_bytes;           /* what keeping all f32 copies of matrices takes */
   bool keeps_wide;
 };
 
 static const ma_slot_info slots[MA_N_SLOTS] = {
-#define MA_SLOT(constant, name, shape) {name, shape, false},
-#define MA_LAYER_SLOT(constant, name, shape) {name, shape, true},
+#define MA_SLOT(constant, name, shape) {name, shape, MA_PER_MODEL},
+#define MA_LAYER_SLOT(constant, name, shape) {name, shape, MA_PER_LAYER},
+#define MA_EXPERT_SLOT(constant, name, shape) {name, shape, MA_PER_EXPERT},
 #include "model/slots.def"
 #undef MA_SLOT
 #undef MA_LAYER_SLOT
+#undef MA_EXPERT_SLOT
 };
 
 const ma_slot_info *ma_slot_describe(ma_slot slot) { return &slots[slot]; }
@@ -41,6 +46,7 @@ ma_status ma_weights_new(ma_weights **out, const ma_spec *spec, ma_error *err) {
   MA_TRY(MA_NEW(&w, 1, err));
   w->spec = spec;
   MA_TRY(MA_NEW(&w->layers, spec->n_layers, err));
+  if (spec->n_experts > 0) MA_TRY(MA_NEW(&w->experts, spec->n_layers * spec->n_experts, err));
   *out = w;
   w = NULL;
 done:
@@ -48,8 +54,8 @@ done:
   return st;
 }
 
-static void release_all(bound *b) {
-  for (int s = 0; s < MA_N_SLOTS; s++) {
+static void release_all(bound *b, int n) {
+  for (int s = 0; s < n; s++) {
     ma_tensor_release(&b[s].stored);
     ma_tensor_release(&b[s].wide);
   }
@@ -57,14 +63,27 @@ static void release_all(bound *b) {
 
 void ma_weights_close(ma_weights *w) {
   if (!w) return;
-  release_all(w->global);
-  for (int64_t l = 0; w->layers && l < w->spec->n_layers; l++) release_all(w->layers[l]);
+  release_all(w->global, MA_N_SLOTS);
+  for (int64_t l = 0; w->layers && l < w->spec->n_layers; l++) release_all(w->layers[l], MA_N_SLOTS);
+  for (int64_t e = 0; w->experts && e < w->spec->n_layers * w->spec->n_experts; e++)
+    release_all(w->experts[e], N_EXPERT_SLOTS);
   ma_free(w->layers);
+  ma_free(w->experts);
   ma_free(w);
 }
 
-static bound *bound_at(ma_weights *w, ma_slot slot, int layer) {
-  return slots[slot].in_layer ? &w->layers[layer][slot] : &w->global[slot];
+/* How many a model has of the slot. */
+static int64_t count_of(const ma_weights *w, ma_slot slot) {
+  if (slots[slot].scope == MA_PER_MODEL) return 1;
+  return w->spec->n_layers * (slots[slot].scope == MA_PER_EXPERT ? w->spec->n_experts : 1);
+}
+
+static bound *bound_at(ma_weights *w, ma_slot slot, int64_t index) {
+  switch (slots[slot].scope) {
+    case MA_PER_LAYER: return &w->layers[index][slot];
+    case MA_PER_EXPERT: return &w->experts[index][(int)slot - FIRST_EXPERT_SLOT];
+    default: return &w->global[slot];
+  }
 }
 
 /* ---- what a spec needs ---- */
@@ -90,9 +109,15 @@ static need slot_need(const ma_spec *s, ma_slot slot) {
     case MA_SLOT_ATTN_K:
     case MA_SLOT_ATTN_V:
     case MA_SLOT_ATTN_PROJ:
-    case MA_SLOT_MLP_UP:
-    case MA_SLOT_MLP_PROJ:
     case MA_SLOT_HEAD: return NEED_IT;
+    case MA_SLOT_MLP_ROUTER:
+    case MA_SLOT_EXPERT_GATE:
+    case MA_SLOT_EXPERT_UP:
+    case MA_SLOT_EXPERT_PROJ: return when(s->n_experts > 0);
+    case MA_SLOT_MLP_UP:
+    case MA_SLOT_MLP_PROJ: return when(s->n_experts == 0);
+    case MA_SLOT_MLP_UP_BIAS:
+    case MA_SLOT_MLP_PROJ_BIAS: return s->n_experts == 0 ? NEED_MAYBE : NEED_NOTHING;
     case MA_SLOT_EMBED_POSITIONS: return when(s->position == MA_POSITION_LEARNED);
     case MA_SLOT_EMBED_PROJECT:
     case MA_SLOT_FINAL_PROJECT: return when(s->d_embed != 0 && s->d_embed != s->d_model);
@@ -116,8 +141,8 @@ static need slot_need(const ma_spec *s, ma_slot slot) {
     case MA_SLOT_ATTN_K_NORM: return when(s->qk_norm != MA_QK_NORM_NONE);
     case MA_SLOT_ATTN_EXTRA_KEY:
     case MA_SLOT_ATTN_EXTRA_VALUE: return when(s->kv_bias);
-    case MA_SLOT_MLP_GATE: return when(s->gated);
-    case MA_SLOT_MLP_GATE_BIAS: return s->gated ? NEED_MAYBE : NEED_NOTHING;
+    case MA_SLOT_MLP_GATE: return when(s->gated && s->n_experts == 0);
+    case MA_SLOT_MLP_GATE_BIAS: return s->gated && s->n_experts == 0 ? NEED_MAYBE : NEED_NOTHING;
     default: return NEED_MAYBE; /* biases of the projections */
   }
 }
@@ -133,6 +158,7 @@ static int64_t size_of_letter(const ma_spec *s, ma_slot slot, char letter) {
     case 'H': return s->n_heads;
     case 'd': return s->d_head;
     case 'F': return s->d_ff;
+    case 'X': return s->n_experts;
     case 'N':
       if (s->qk_norm == MA_QK_NORM_HEAD) return s->d_head;
       return (slot == MA_SLOT_ATTN_Q_NORM ? s->n_heads : s->n_kv_heads) * s->d_head;
@@ -143,13 +169,21 @@ static int64_t size_of_letter(const ma_spec *s, ma_slot slot, char letter) {
 
 /* ---- binding ---- */
 
-/* "layers.3.attn.q.weight" -> slot and layer; false when there is no such slot. */
-static bool parse_slot(const char *name, ma_slot *slot, int *layer) {
-  int used = 0;
-  *layer = -1;
-  if (sscanf(name, "layers.%d.%n", layer, &used) == 1 && used > 0) name += used;
+/* "layers.3.attn.q.weight" -> slot, layer and expert; false when there is no such slot. */
+static bool parse_slot(const char *name, ma_slot *slot, int *layer, int *expert) {
+  int used = 0, inner = 0;
+  ma_slot_scope scope = MA_PER_MODEL;
+  *layer = *expert = -1;
+  if (sscanf(name, "layers.%d.%n", layer, &used) == 1 && used > 0) {
+    scope = MA_PER_LAYER;
+    name += used;
+    if (sscanf(name, "mlp.experts.%d.%n", expert, &inner) == 1 && inner > 0) {
+      scope = MA_PER_EXPERT;
+      name += inner;
+    }
+  }
   for (int s = 0; s < MA_N_SLOTS; s++) {
-    if (slots[s].in_layer != (used > 0) || strcmp(slots[s].name, name) != 0) continue;
+    if (slots[s].scope != scope || strcmp(slots[s].name, name) != 0) continue;
     *slot = (ma_slot)s;
     return true;
   }
@@ -178,17 +212,21 @@ static ma_status check_shape(const ma_weights *w, ma_slot slot, const char *name
 
 ma_status ma_weights_bind(ma_weights *w, const char *name, const ma_tensor *t, ma_error *err) {
   ma_slot slot;
-  int layer;
-  if (!parse_slot(name, &slot, &layer))
+  int layer, expert;
+  if (!parse_slot(name, &slot, &layer, &expert))
     return ma_fail(err, MA_BAD_ARGUMENT, "no weight slot '%s'; core/model/slots.def lists them", name);
-  if (slots[slot].in_layer && (layer < 0 || layer >= w->spec->n_layers))
+  bool in_layer = slots[slot].scope != MA_PER_MODEL, is_expert = slots[slot].scope == MA_PER_EXPERT;
+  if (in_layer && (layer < 0 || layer >= w->spec->n_layers))
     return ma_fail(err, MA_BAD_ARGUMENT, "weight slot '%s': the model has layers 0 to %lld", name,
                    (long long)w->spec->n_layers - 1);
+  if (is_expert && (expert < 0 || expert >= w->spec->n_experts))
+    return ma_fail(err, MA_BAD_ARGUMENT, "weight slot '%s': a layer has %lld experts", name,
+                   (long long)w->spec->n_experts);
   if (slot_need(w->spec, slot) == NEED_NOTHING)
     return ma_fail(err, MA_BAD_FILE, "weight slot '%s' is filled, but this spec has no use for it", name);
   ma_status st = check_shape(w, slot, name, t, err);
   if (st != MA_OK) return st;
-  bound *b = bound_at(w, slot, layer);
+  bound *b = bound_at(w, slot, is_expert ? layer * w->spec->n_experts + expert : layer);
   ma_tensor_release(&b->wide);
   ma_tensor_release(&b->stored);
   b->stored = ma_tensor_retain(t);
@@ -219,13 +257,18 @@ static size_t wide_bytes_of(const bound *b, ma_slot slot) {
   return (size_t)ma_tensor_count(&b->stored) * sizeof(float);
 }
 
-static ma_status check_filled(const ma_weights *w, const bound *b, ma_slot slot, int64_t layer,
+static ma_status check_filled(const ma_weights *w, const bound *b, ma_slot slot, int64_t index,
                               ma_error *err) {
-  if (slot_need(w->spec, slot) != NEED_IT || b[slot].stored.storage) return MA_OK;
-  if (slots[slot].in_layer)
-    return ma_fail(err, MA_BAD_FILE, "the checkpoint fills no weight 'layers.%lld.%s'",
-                   (long long)layer, slots[slot].name);
-  return ma_fail(err, MA_BAD_FILE, "the checkpoint fills no weight '%s'", slots[slot].name);
+  long long at = index, n_experts = w->spec->n_experts;
+  const char *name = slots[slot].name;
+  if (slot_need(w->spec, slot) != NEED_IT || b->stored.storage) return MA_OK;
+  switch (slots[slot].scope) {
+    case MA_PER_LAYER: return ma_fail(err, MA_BAD_FILE, "the checkpoint fills no weight 'layers.%lld.%s'", at, name);
+    case MA_PER_EXPERT:
+      return ma_fail(err, MA_BAD_FILE, "the checkpoint fills no weight 'layers.%lld.mlp.experts.%lld.%s'",
+                     at / n_experts, at % n_experts, name);
+    default: return ma_fail(err, MA_BAD_FILE, "the checkpoint fills no weight '%s'", name);
+  }
 }
 
 ma_status ma_weights_finish(ma_weights *w, size_t wide_budget, ma_error *err) {
@@ -233,10 +276,10 @@ ma_status ma_weights_finish(ma_weights *w, size_t wide_budget, ma_error *err) {
   w->wide_bytes = 0;
   for (int s = 0; s < MA_N_SLOTS; s++) {
     ma_slot slot = (ma_slot)s;
-    for (int64_t l = 0; l < (slots[s].in_layer ? w->spec->n_layers : 1); l++) {
-      const bound *b = slots[s].in_layer ? w->layers[l] : w->global;
-      MA_TRY(check_filled(w, b, slot, l, err));
-      w->wide_bytes += wide_bytes_of(&b[s], slot);
+    for (int64_t i = 0; i < count_of(w, slot); i++) {
+      const bound *b = bound_at(w, slot, i);
+      MA_TRY(check_filled(w, b, slot, i, err));
+      w->wide_bytes += wide_bytes_of(b, slot);
     }
   }
   w->keeps_wide = w->wide_bytes <= wide_budget;
@@ -244,9 +287,9 @@ done:
   return st;
 }
 
-ma_status ma_weights_get(const ma_tensor **out, ma_weights *w, ma_slot slot, int layer, ma_error *err) {
+ma_status ma_weights_get(const ma_tensor **out, ma_weights *w, ma_slot slot, int64_t index, ma_error *err) {
   ma_status st = MA_OK;
-  bound *b = bound_at(w, slot, layer);
+  bound *b = bound_at(w, slot, index);
   *out = NULL;
   if (!b->stored.storage) return MA_OK;
   bool vector = !is_matrix(slot);
@@ -273,8 +316,8 @@ ma_status ma_weights_get(const ma_tensor **out, ma_weights *w, ma_slot slot, int
   return st;
 }
 
-bool ma_weights_has(const ma_weights *w, ma_slot slot, int layer) {
-  return (slots[slot].in_layer ? w->layers[layer] : w->global)[slot].stored.storage != NULL;
+bool ma_weights_has(const ma_weights *w, ma_slot slot, int64_t index) {
+  return bound_at((ma_weights *)w, slot, index)->stored.storage != NULL;
 }
 
 size_t ma_weights_wide_bytes(const ma_weights *w) { return w->keeps_wide ? w->wide_bytes : 0; }

@@ -12,15 +12,19 @@
 typedef enum ma_slot {
 #define MA_SLOT(constant, name, shape) MA_SLOT_##constant,
 #define MA_LAYER_SLOT MA_SLOT
+#define MA_EXPERT_SLOT MA_SLOT
 #include "model/slots.def"
 #undef MA_SLOT
 #undef MA_LAYER_SLOT
+#undef MA_EXPERT_SLOT
   MA_N_SLOTS
 } ma_slot;
 
+typedef enum ma_slot_scope { MA_PER_MODEL, MA_PER_LAYER, MA_PER_EXPERT } ma_slot_scope;
+
 typedef struct ma_slot_info {
   const char *name, *shape;
-  bool in_layer;
+  ma_slot_scope scope;
 } ma_slot_info;
 
 typedef struct ma_weights ma_weights;
@@ -31,15 +35,17 @@ const ma_slot_info *ma_slot_describe(ma_slot slot);
 ma_status ma_weights_new(ma_weights **out, const ma_spec *spec, ma_error *err);
 void ma_weights_close(ma_weights *w); /* NULL is fine */
 
-/* Binds `t` (retained) to "embed.tokens" or "layers.3.attn.q.weight", after checking its shape against the
+/* Binds `t` (retained) to "embed.tokens", "layers.3.attn.q.weight" or "layers.3.mlp.experts.5.up.weight", after checking its shape against the
  * spec: leading dims may be split ([H 2 d/2 D] for [Q D]), the product counts. */
 ma_status ma_weights_bind(ma_weights *w, const char *slot, const ma_tensor *t, ma_error *err);
 /* After binding: every slot that the spec needs is filled, none that it has no use for. */
 ma_status ma_weights_finish(ma_weights *w, size_t wide_budget, ma_error *err);
 
+/* `index` of the functions below: -1, the layer, or for experts' slots layer * n_experts + expert. */
+
 /* The tensor to compute with (borrowed), or NULL where the slot is optional and empty. */
-ma_status ma_weights_get(const ma_tensor **out, ma_weights *w, ma_slot slot, int layer, ma_error *err);
-bool ma_weights_has(const ma_weights *w, ma_slot slot, int layer);
+ma_status ma_weights_get(const ma_tensor **out, ma_weights *w, ma_slot slot, int64_t index, ma_error *err);
+bool ma_weights_has(const ma_weights *w, ma_slot slot, int64_t index);
 
 /* Bytes of f32 copies that a full forward pass keeps. */
 size_t ma_weights_wide_bytes(const ma_weights *w);

@@ -120,7 +120,8 @@ typedef struct ma_attention_how {
   float scale;                  /* multiplies q k^T */
   float softcap;                /* c tanh(s / c) after scaling, 0: none (Gemma 2) */
   int64_t window;               /* a query sees its last `window` keys, itself among them; 0: all */
-  const float *alibi_slopes;    /* [H] host array, score += slope (k - q), or NULL (Press et al. 2022) */
+  const float *alibi_slopes;    /* [H] host array, score += slope (k - last key); with an extra
+                                 * key, slope (k - q); or NULL (Press et al. 2022) */
   const ma_tensor *extra_key;   /* [H d] one more key and value a head, first, never rotated, seen by */
   const ma_tensor *extra_value; /* every query (Sun et al. 2024, section 4), or NULL */
 } ma_attention_how;

@@ -6,19 +6,21 @@ local core = require "massact.core"
 ---@class massact.Family
 ---@field name string
 ---@field architectures string[] what config.json calls it
+---@field like? string the family whose spec, weights, paths and lists hold where this one says nothing (one level deep)
 ---@field model_types? string[]
 ---@field gguf? string general.architecture of its GGUF files
----@field spec fun(config: table): table config.json -> fields of core/model/spec.def
----@field weights fun(spec: table, config: table): table<string, massact.Source> slot -> where it comes from
+---@field spec fun(config: table): table config.json -> fields of core/model/spec.def; with `like`, those that differ
+---@field weights fun(spec: table, config: table): table<string, massact.Source|false> slot ("#": expert) -> where it
+---comes from; with `like`, those that differ, false for none
 ---@field paths table<string, string> the checkpoint's own module paths -> points
----@field prefixes? string[] what may stand before every tensor's name
+---@field prefixes? string[][] {"transformer.", ""}: names that begin with the second may begin with the first in a file
 ---@field ignored? string[] patterns of tensors that hold no weights
 ---@field unused? string[] config keys that change nothing in a forward pass
 ---@field gguf_config? fun(metadata: table): table metadata -> what config.json would say
 ---@field gguf_weights? fun(spec: table, config: table): table<string, massact.Source>
 
----A tensor's name, or {name, view = function(tensor) ... end} for a part of one.
----@alias massact.Source string|{[1]: string, view?: fun(t: massact.Tensor): massact.Tensor, optional?: boolean}
+---A tensor's name, or {name, view = function(tensor, expert) ... end} for a part of one.
+---@alias massact.Source string|{[1]: string, view?: fun(t: massact.Tensor, expert?: integer): massact.Tensor, optional?: boolean}
 
 local M = { registered = {} }
 
@@ -57,10 +59,46 @@ function M.recording(config)
   return proxy, unread
 end
 
+-- The entries of `base`, those of `own` over them.
+local function over(base, own)
+  local merged = {}
+  for key, value in pairs(base or {}) do merged[key] = value end
+  for key, value in pairs(own or {}) do merged[key] = value end
+  return merged
+end
+
+-- The same where false in `own` takes an entry away.
+local function amended(base, own)
+  local merged = over(base, own)
+  for key, value in pairs(merged) do if value == false then merged[key] = nil end end
+  return merged
+end
+
+-- A function whose table is that of `base` and that of `own`, put together by `how`.
+local function both(base, own, how)
+  if not base or not own then return own or base end
+  return function(...) return how(base(...), own(...)) end
+end
+
+-- What `family` says, over what the family that it is like says.
+local function completed(family)
+  local base = M.registered[family.like] or require("massact.families." .. family.like)
+  if base.like then error(("family %s: '%s' is itself like another family"):format(family.name, family.like), 3) end
+  local whole = over(base, family)
+  whole.gguf = family.gguf
+  whole.model_types = family.model_types
+  whole.spec, whole.weights = both(base.spec, family.spec, over), both(base.weights, family.weights, amended)
+  whole.gguf_config = both(base.gguf_config, family.gguf_config, over)
+  whole.gguf_weights = both(base.gguf_weights, family.gguf_weights, amended)
+  whole.paths = amended(base.paths, family.paths)
+  return whole
+end
+
 ---Registers a family and returns it.
 ---@param family massact.Family
 ---@return massact.Family
 function M.family(family)
+  if family.like then family = completed(family) end
   for _, field in ipairs { "name", "architectures", "spec", "weights" } do
     if not family[field] then error("family: '" .. field .. "' is missing", 2) end
   end
@@ -124,13 +162,13 @@ end
 
 ---Inverse frequencies of RoPE with the scaling that config.json asks for, and the factor on cosine and sine.
 ---Kinds: default, linear (Chen et al. 2023), llama3 (Llama 3.1 report, and transformers' _compute_llama3_parameters).
----@param dims integer dims of a head that turn
+---@param dims integer dims of a head that turn; where it is odd, one more does, as in transformers
 ---@param theta number
 ---@param scaling? table rope_scaling or rope_parameters
 ---@return table rope {frequencies =, scale =}
 function M.rope(dims, theta, scaling)
   local frequencies = {}
-  for i = 0, dims // 2 - 1 do frequencies[i + 1] = theta ^ (-2 * i / dims) end
+  for i = 0, (dims + 1) // 2 - 1 do frequencies[i + 1] = theta ^ (-2 * i / dims) end
   local kind = scaling and (scaling.rope_type or scaling.type) or "default"
   if kind == "linear" then
     for i, f in ipairs(frequencies) do frequencies[i] = f / scaling.factor end
@@ -157,6 +195,57 @@ function M.rope_settings(config, default_theta)
   local parameters = config.rope_parameters
   if parameters then return parameters.rope_theta or default_theta, parameters end
   return config.rope_theta or default_theta, config.rope_scaling
+end
+
+---Dims of a head that turn where only a part of them does.
+---@param config table
+---@param d_head integer
+---@param default number the share where config.json gives none
+---@return integer
+function M.rotary_dims(config, d_head, default)
+  local parameters = config.rope_parameters or {}
+  local share = config.partial_rotary_factor or config.rotary_pct or parameters.partial_rotary_factor or default
+  return math.tointeger(d_head * share // 1)
+end
+
+---Windows by layer (0: none), from `layer_types` where config.json has it.
+---@param config table
+---@param is_sliding fun(layer: integer): boolean for configs without layer_types
+---@return integer[]
+function M.windows(config, is_sliding)
+  local windows, types = {}, config.layer_types
+  local window = config.sliding_window
+  for i = 1, config.num_hidden_layers do
+    local slides
+    if types then slides = types[i] == "sliding_attention" else slides = is_sliding(i - 1) end
+    windows[i] = slides and window or 0
+  end
+  return windows
+end
+
+---Rows [first, first + n) of a tensor that stacks several.
+---@param name string
+---@param first integer
+---@param n integer
+---@return massact.Source
+function M.rows(name, first, n)
+  return { name, view = function(t) return t:narrow(0, first, n) end }
+end
+
+---Heads [first, first + n) of each group of a projection whose rows lie group by group, `per_group` heads of `d_head`
+---rows each.
+---@param name string
+---@param groups integer
+---@param per_group integer
+---@param d_head integer
+---@param first integer
+---@param n integer
+---@return massact.Source
+function M.heads(name, groups, per_group, d_head, first, n)
+  return { name, view = function(t)
+    local split = t:dim() == 2 and t:reshape(groups, per_group, d_head, t:size(1)) or t:reshape(groups, per_group, d_head)
+    return split:narrow(1, first, n)
+  end }
 end
 
 ---transformers' names of activations -> the spec's.

@@ -45,30 +45,34 @@ end
 
 -- ---- weights ----
 
--- "layers.*.attn.q.weight" for every layer, or once.
-local function each_slot(slot, source, n_layers)
+-- Every slot that `slot` stands for ("*": layers, "#": experts), with the tensor's name and the expert.
+local function each_slot(slot, source, spec)
   local name = type(source) == "table" and source[1] or source
+  local n_layers = slot:find("*", 1, true) and spec.n_layers or 1
+  local n_experts = slot:find("#", 1, true) and spec.n_experts or 1
   local at = -1
   return function()
     at = at + 1
-    if slot:find("*", 1, true) then
-      if at < n_layers then
-        return (slot:gsub("%*", at, 1)), (name:gsub("%*", at, 1))
-      end
-    elseif at == 0 then
-      return slot, name
-    end
+    if at == n_layers * n_experts then return nil end
+    local layer, expert = at // n_experts, at % n_experts
+    return slot:gsub("%*", layer):gsub("#", expert), name:gsub("%*", layer):gsub("#", expert), expert
   end
 end
 
--- The prefix that this checkpoint puts before its names.
-local function find_prefix(checkpoint, family)
+-- Turns a family's name of a tensor into this checkpoint's, which may put a prefix before it.
+local function naming(checkpoint, family)
   for _, prefix in ipairs(family.prefixes or {}) do
+    local theirs, ours = prefix[1], prefix[2]
     for _, name in ipairs(checkpoint:names()) do
-      if name:sub(1, #prefix) == prefix then return prefix end
+      if name:sub(1, #theirs) == theirs then
+        return function(wanted)
+          if checkpoint:has(wanted) or wanted:sub(1, #ours) ~= ours then return wanted end
+          return theirs .. wanted:sub(#ours + 1)
+        end
+      end
     end
   end
-  return ""
+  return function(wanted) return wanted end
 end
 
 local function is_ignored(name, family)
@@ -79,14 +83,14 @@ local function is_ignored(name, family)
 end
 
 -- Binds every slot; returns the names that were used.
-local function bind_weights(model, checkpoint, weights, spec, prefix, where)
+local function bind_weights(model, checkpoint, weights, spec, full_name, where)
   local used = {}
   for slot, source in pairs(weights) do
-    for slot_name, name in each_slot(slot, source, spec.n_layers) do
-      local full = checkpoint:has(name) and name or prefix .. name
+    for slot_name, name, expert in each_slot(slot, source, spec) do
+      local full = full_name(name)
       if checkpoint:has(full) then
         local tensor = checkpoint:tensor(full)
-        if type(source) == "table" and source.view then tensor = source.view(tensor) end
+        if type(source) == "table" and source.view then tensor = source.view(tensor, expert) end
         local fine, problem = pcall(model.bind, model, slot_name, tensor)
         if not fine then
           error(("%s: tensor '%s': %s"):format(where, full, (tostring(problem):gsub("^.-:%d+: ", ""))), 0)
@@ -100,9 +104,10 @@ local function bind_weights(model, checkpoint, weights, spec, prefix, where)
   return used
 end
 
-local function check_all_used(checkpoint, used, family, where)
+local function check_all_used(checkpoint, used, family, is_tied, where)
   for _, name in ipairs(checkpoint:names()) do
-    if not used[name] and not is_ignored(name, family) then
+    -- Some checkpoints store a tied head a second time.
+    if not used[name] and not is_ignored(name, family) and not (is_tied and name:find "lm_head%.weight$") then
       error(("%s: tensor '%s' is not a weight of family %s"):format(where, name, family.name), 0)
     end
   end
@@ -128,8 +133,12 @@ local function text_part(config)
 end
 
 local function warn_unread(unread, family, where)
+  local unused = {}
+  for _, key in ipairs(family.unused or {}) do unused[key] = true end
   for _, key in ipairs(unread) do
-    io.stderr:write(("massact: %s: '%s' is not used by family %s\n"):format(where, key, family.name))
+    if not unused[key] then
+      io.stderr:write(("massact: %s: '%s' is not used by family %s\n"):format(where, key, family.name))
+    end
   end
 end
 
@@ -173,9 +182,8 @@ function M.load(path, options)
   local spec = family.spec(proxy)
   local model = core.model.new(spec, options.device or "auto", family.paths or {})
   local weights = is_gguf and family.gguf_weights(spec, proxy) or family.weights(spec, proxy)
-  local prefix = is_gguf and "" or find_prefix(checkpoint, family)
-  local used = bind_weights(model, checkpoint, weights, spec, prefix, resolved)
-  check_all_used(checkpoint, used, family, resolved)
+  local used = bind_weights(model, checkpoint, weights, spec, naming(checkpoint, family), resolved)
+  check_all_used(checkpoint, used, family, weights["head.weight"] == weights["embed.tokens"], resolved)
   model:finish((options.cache or 1024) * mib)
   if not is_gguf then warn_unread(unread(), family, where) end
   local fields = model:fields()

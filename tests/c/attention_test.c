@@ -54,7 +54,7 @@ static void plain_scores(const attention_case *c, const ma_tensor *q, const ma_t
     for (int64_t e = 0; e < c->d; e++) s += at4(q, b, i, h, e) * at4(k, b, j, g, e);
     s *= (double)how->scale;
     if (c->softcap > 0) s = (double)c->softcap * tanh(s / (double)c->softcap);
-    if (c->has_alibi) s += (double)how->alibi_slopes[h] * (double)(j - position);
+    if (c->has_alibi) s += (double)how->alibi_slopes[h] * (double)(j - (c->has_extra ? position : c->Tk - 1));
     if (j > position || (c->window > 0 && j <= position - c->window)) s = -INFINITY;
     scores[1 + j] = s;
   }

@@ -68,8 +68,11 @@ static void score_rows(const attention_job *j, const block *at, float *scores, i
     j->rows->soften(row, how->scale, how->softcap, (size_t)(j->E + keys));
     row += j->E;
     int64_t position = past + at->first + i, oldest = how->window > 0 ? position - how->window + 1 : 0;
+    /* Distances to the last key, as transformers has them; a row's constant cancels in the softmax, but not
+     * against an extra key. */
+    int64_t origin = how->extra_key ? position : j->Tk - 1;
     if (how->alibi_slopes)
-      for (int64_t k = 0; k < keys; k++) row[k] += how->alibi_slopes[at->h] * (float)(at->low + k - position);
+      for (int64_t k = 0; k < keys; k++) row[k] += how->alibi_slopes[at->h] * (float)(at->low + k - origin);
     for (int64_t k = at->low; k < oldest; k++) row[k - at->low] = -INFINITY;
     for (int64_t k = position + 1; k < at->high; k++) row[k - at->low] = -INFINITY;
   }

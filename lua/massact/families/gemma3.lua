@@ -23,7 +23,7 @@ return families.family {
   name = "gemma3",
   architectures = { "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration" },
   model_types = { "gemma3_text", "gemma3" },
-  prefixes = { "language_model.model.", "language_model." },
+  prefixes = { { "language_model.", "" }, { "model.language_model.", "model." } },
   ignored = { "^vision_tower%.", "^multi_modal_projector%.", "^model%.vision_tower%.", "^model%.multi_modal_projector%." },
 
   spec = function(config)

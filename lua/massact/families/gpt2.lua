@@ -16,7 +16,7 @@ return families.family {
   architectures = { "GPT2LMHeadModel" },
   model_types = { "gpt2" },
   gguf = "gpt2",
-  prefixes = { "transformer." },
+  prefixes = { { "transformer.", "" } },
   ignored = { "%.attn%.bias$", "%.attn%.masked_bias$" },
 
   spec = function(config)

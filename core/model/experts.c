@@ -1,0 +1,95 @@
+/* A mixture of experts (Shazeer et al. 2017; Jiang et al. 2024): a router chooses a few MLPs for each token,
+ * and what these give is added up by their shares.  The shares may have been written to at `mlp.experts`. */
+#include "base/memory.h"
+#include "model/model_internal.h"
+
+/* The tokens of expert e, and its shares there, from shares [n_tokens n_experts]. */
+static int64_t tokens_of(int64_t *tokens, float *factors, const float *shares, int64_t n_tokens,
+                         int64_t n_experts, int64_t e) {
+  int64_t n = 0;
+  for (int64_t t = 0; t < n_tokens; t++) {
+    float share = shares[t * n_experts + e];
+    if (share == 0) continue;
+    tokens[n] = t;
+    factors[n++] = share;
+  }
+  return n;
+}
+
+/* [n width] f32 in the pass's arena. */
+static ma_status take_rows(ma_pass *pass, ma_tensor *out, int64_t n, int64_t width, ma_error *err) {
+  return ma_arena_take(pass->arena, out, MA_F32, 2, (int64_t[2]){n, width}, err);
+}
+
+static ma_status linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot slot, int64_t index,
+                        ma_error *err) {
+  const ma_tensor *weight;
+  ma_status st = ma_weights_get(&weight, pass->model->weights, slot, index, err);
+  return st == MA_OK ? ma_linear(out, x, weight, NULL, err) : st;
+}
+
+/* sum [B T, D] += factor * expert(h) for the `n` tokens listed. */
+static ma_status add_expert(ma_pass *pass, ma_tensor *sum, const ma_tensor *h, int64_t index, int64_t n,
+                            const int64_t *tokens, const float *factors, ma_error *err) {
+  ma_status st = MA_OK;
+  const ma_spec *s = pass->spec;
+  ma_device *device = pass->model->device;
+  ma_tensor ids = {0}, scale = {0}, x = {0}, gate = {0}, up = {0};
+  ma_arena_mark mark = ma_arena_here(pass->arena);
+  MA_TRY(ma_arena_take(pass->arena, &ids, MA_I64, 1, &n, err));
+  MA_TRY(ma_arena_take(pass->arena, &scale, MA_F32, 1, &n, err));
+  MA_TRY(device->backend->upload(device, ma_tensor_data(&ids), tokens, ma_tensor_bytes(&ids), err));
+  MA_TRY(device->backend->upload(device, ma_tensor_data(&scale), factors, ma_tensor_bytes(&scale), err));
+  MA_TRY(take_rows(pass, &x, n, s->d_model, err));
+  MA_TRY(take_rows(pass, &gate, n, s->d_ff, err));
+  MA_TRY(take_rows(pass, &up, n, s->d_ff, err));
+  MA_TRY(ma_gather(&x, h, 0, &ids, err));
+  MA_TRY(linear(pass, &gate, &x, MA_SLOT_EXPERT_GATE, index, err));
+  MA_TRY(linear(pass, &up, &x, MA_SLOT_EXPERT_UP, index, err));
+  MA_TRY(ma_gated(&up, ma_spec_activation(s), &gate, &up, err));
+  MA_TRY(linear(pass, &x, &up, MA_SLOT_EXPERT_PROJ, index, err));
+  MA_TRY(ma_add_rows(sum, &x, &ids, &scale, err));
+done:
+  ma_tensor_release(&ids);
+  ma_tensor_release(&scale);
+  ma_tensor_release(&x);
+  ma_tensor_release(&gate);
+  ma_tensor_release(&up);
+  ma_arena_back(pass->arena, mark);
+  return st;
+}
+
+ma_status ma_experts(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *out, ma_error *err) {
+  ma_status st = MA_OK;
+  const ma_spec *s = pass->spec;
+  ma_device *device = pass->model->device;
+  int64_t n_tokens = pass->B * pass->T, flat[2] = {n_tokens, -1};
+  int64_t *tokens = NULL;
+  float *shares = NULL, *factors = NULL;
+  ma_tensor router = {0}, rows = {0}, sum = {0};
+  MA_TRY(ma_pass_take(pass, &router, s->n_experts, err));
+  MA_TRY(ma_pass_linear(pass, &router, h, MA_SLOT_MLP_ROUTER, MA_N_SLOTS, layer, err));
+  MA_VISIT(MLP_ROUTER, layer, &router);
+  MA_TRY(ma_route(&router, &router, s->n_experts_used, err));
+  MA_VISIT(MLP_EXPERTS, layer, &router);
+
+  MA_TRY(MA_NEW(&shares, n_tokens * s->n_experts, err));
+  MA_TRY(MA_NEW(&tokens, n_tokens, err));
+  MA_TRY(MA_NEW(&factors, n_tokens, err));
+  MA_TRY(device->backend->download(device, shares, ma_tensor_data(&router), ma_tensor_bytes(&router), err));
+  MA_TRY(ma_tensor_reshape(&rows, h, 2, flat, err));
+  MA_TRY(ma_tensor_reshape(&sum, out, 2, flat, err));
+  MA_TRY(ma_fill(out, 0, err));
+  for (int64_t e = 0; e < s->n_experts; e++) {
+    int64_t n = tokens_of(tokens, factors, shares, n_tokens, s->n_experts, e);
+    if (n > 0) MA_TRY(add_expert(pass, &sum, &rows, layer * s->n_experts + e, n, tokens, factors, err));
+  }
+done:
+  ma_free(shares);
+  ma_free(tokens);
+  ma_free(factors);
+  ma_tensor_release(&router);
+  ma_tensor_release(&rows);
+  ma_tensor_release(&sum);
+  return st;
+}

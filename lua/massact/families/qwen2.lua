@@ -1,0 +1,25 @@
+-- Qwen 2 and 2.5 (Yang et al. 2024): llama, with biases on queries, keys and values.
+local families = require "massact.family"
+
+return families.family {
+  name = "qwen2", like = "llama",
+  architectures = { "Qwen2ForCausalLM" },
+  model_types = { "qwen2" },
+  unused = { "use_mrope" },
+  spec = function(config)
+    -- The layers from max_window_layers on slide, where windows are used at all.
+    local first = config.max_window_layers or 28
+    local uses = config.use_sliding_window
+    return {
+      max_positions = config.max_position_embeddings or 32768,
+      windows = families.windows(config, function(layer) return uses and layer >= first end),
+    }
+  end,
+  weights = function()
+    return {
+      ["layers.*.attn.q.bias"] = "model.layers.*.self_attn.q_proj.bias",
+      ["layers.*.attn.k.bias"] = "model.layers.*.self_attn.k_proj.bias",
+      ["layers.*.attn.v.bias"] = "model.layers.*.self_attn.v_proj.bias",
+    }
+  end,
+}
