@@ -105,6 +105,17 @@ static void push_value(lua_State *L, const ma_gguf_value *v) {
   }
 }
 
+/* keys(): of the metadata, in the file's order. */
+static int checkpoint_keys(lua_State *L) {
+  const ma_gguf *g = ma_checkpoint_gguf(*check(L));
+  lua_newtable(L);
+  for (size_t i = 0; g && i < ma_gguf_n_keys(g); i++) {
+    lua_pushstring(L, ma_gguf_key(g, i));
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
 /* value(key): the value and its type's name (of an array: of its elements), or nothing. */
 static int checkpoint_value(lua_State *L) {
   const ma_gguf *g = ma_checkpoint_gguf(*check(L));
@@ -188,8 +199,8 @@ int bind_open_checkpoint(lua_State *L) {
                                      {"dtype", checkpoint_dtype},       {"has", checkpoint_has},
                                      {"bytes", checkpoint_bytes},       {"tensor", checkpoint_tensor},
                                      {"format", checkpoint_format},     {"metadata", checkpoint_metadata},
-                                     {"value", checkpoint_value},       {"close", checkpoint_close},
-                                     {NULL, NULL}};
+                                     {"value", checkpoint_value},       {"keys", checkpoint_keys},
+                                     {"close", checkpoint_close},       {NULL, NULL}};
   static const luaL_Reg functions[] = {{"open", checkpoint_open}, {"save", safetensors_save}, {NULL, NULL}};
   bind_class(L, BIND_CHECKPOINT, meta, methods);
   luaL_newlib(L, functions);
