@@ -5,11 +5,11 @@ local default = massact.home .. "/experiments/default/"
 
 local opt = massact.options({
   pretrained = { "model", default = default .. "model", help = "Hugging Face folder, .gguf file or hub name" },
-  module_name = { "string", default = "layer", help = "what to look at inside a layer" },
+  module_name = { "string", default = "layer", help = "layer, or a module inside it: mlp, self_attn" },
   layer_path = { "string", default = "model.layers", help = "where the checkpoint keeps its layers" },
   attn_path = { "string", default = "self_attn", help = "where a layer keeps its attention" },
   show_logits = { "boolean", default = true, help = "kept for the folder's name" },
-  dtype = { "dtype", default = "f32", help = "precision of the residual stream" },
+  dtype = { "dtype", default = "f32", help = "what the model computes in: f32, bf16 or f16 (or torch.bfloat16 ...)" },
   device = { "string", default = "auto", help = "auto or cpu" },
   add_bos_token = { "boolean", default = true, help = "begin every window with BOS" },
   context_length = { "integer", help = "tokens a window; default: the model's limit, at most 4096" },
@@ -28,12 +28,13 @@ local model = intervention.load(opt)
 local run = massact.run(model, opt)
 
 local calibration = intervention.calibration_windows(model, opt)
-local found, sequences = run:timed("tokens_analysis", massact.detect, model, calibration.tokens)
+local found, sequences = run:timed("tokens_analysis", intervention.find, run, calibration)
 intervention.write_tokens(run, found, sequences, calibration.tokens)
 
-local means = found.first_layer and run:timed("means", intervention.means, model, calibration, sequences, found.dims) or {}
+local means = found.first_layer and run:timed("means", intervention.means, run, calibration, sequences, found.dims) or {}
 local planned = intervention.plan(found, means)
-local results = run:timed("perplexity", intervention.evaluate, model, opt, found, planned)
+local results = run:timed("perplexity", intervention.evaluate, run, found, planned)
 intervention.write_results(run, found, means, planned, results)
 intervention.draw(run, found, sequences, planned, results)
+run:finish()
 intervention.report(run, found, planned, results)

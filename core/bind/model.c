@@ -132,13 +132,14 @@ static ma_spec *read_spec(lua_State *L, int index) {
 
 /* ---- making and binding ---- */
 
-/* new(spec, device, paths): a model without weights. */
+/* new(spec, device, paths, dtype): a model without weights. */
 static int model_new(lua_State *L) {
   ma_error err;
   ma_device *device;
   luaL_checktype(L, 1, LUA_TTABLE);
   const char *device_name = luaL_optstring(L, 2, "auto");
-  lua_settop(L, 3);
+  lua_settop(L, 4);
+  ma_dtype dtype = lua_isnil(L, 4) ? MA_F32 : bind_check_dtype(L, 4);
   if (ma_device_find(&device, device_name, &err) != MA_OK) return bind_raise(L, &err);
   ma_spec *spec = read_spec(L, 1);
   bind_model *m = bind_new(L, BIND_MODEL, sizeof *m, BIND_MODEL_N_VALUES);
@@ -148,7 +149,7 @@ static int model_new(lua_State *L) {
   lua_setiuservalue(L, -2, BIND_MODEL_HANDLES);
   lua_pushvalue(L, 3);
   lua_setiuservalue(L, -2, BIND_MODEL_PATHS);
-  if (ma_model_new(&m->model, spec, device, &err) != MA_OK) return bind_raise(L, &err);
+  if (ma_model_new(&m->model, spec, dtype, device, &err) != MA_OK) return bind_raise(L, &err);
   return 1;
 }
 
@@ -316,6 +317,12 @@ static int model_wide_bytes(lua_State *L) {
   return 1;
 }
 
+/* model:pass_bytes(): the most that a pass has taken so far, beyond weights. */
+static int model_pass_bytes(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)bind_check_model(L, 1)->model->arenas[0].peak);
+  return 1;
+}
+
 int bind_open_model(lua_State *L) {
   static const luaL_Reg meta[] = {{"__gc", model_close},       {"__close", model_close},
                                   {"__index", model_index},    {"__newindex", model_newindex},
@@ -324,6 +331,7 @@ int bind_open_model(lua_State *L) {
                                      {"close", model_close},     {"point", bind_model_point},
                                      {"forward", bind_model_forward}, {"point_names", model_point_names},
                                      {"fields", model_fields},   {"wide_bytes", model_wide_bytes},
+                                     {"pass_bytes", model_pass_bytes},
                                      {NULL, NULL}};
   static const luaL_Reg spec_meta[] = {{"__gc", spec_gc}, {NULL, NULL}};
   static const luaL_Reg functions[] = {{"new", model_new},        {"points", list_points},

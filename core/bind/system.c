@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "backend/cpu/blas.h"
@@ -27,6 +28,15 @@ static int clock_(lua_State *L) {
 static int exists(lua_State *L) {
   lua_pushboolean(L, ma_file_exists(luaL_checkstring(L, 1)));
   return 1;
+}
+
+/* stamp(path): size in bytes, time of the last change in seconds since 1970; nothing where there is no file. */
+static int stamp(lua_State *L) {
+  struct stat about;
+  if (stat(luaL_checkstring(L, 1), &about) != 0) return 0;
+  lua_pushinteger(L, (lua_Integer)about.st_size);
+  lua_pushnumber(L, (lua_Number)about.st_mtim.tv_sec + 1e-9 * (lua_Number)about.st_mtim.tv_nsec);
+  return 2;
 }
 
 static int is_folder(lua_State *L) {
@@ -180,7 +190,7 @@ int bind_open_system(lua_State *L) {
   static const luaL_Reg meta[] = {{"__gc", progress_end}, {"__close", progress_end}, {NULL, NULL}};
   static const luaL_Reg methods[] = {{"update", progress_update}, {"done", progress_end}, {NULL, NULL}};
   static const luaL_Reg functions[] = {
-      {"clock", clock_},         {"exists", exists},           {"is_folder", is_folder},
+      {"clock", clock_},         {"exists", exists},           {"is_folder", is_folder}, {"stamp", stamp},
       {"make_folder", make_folder}, {"list", list},            {"write", write_file},
       {"sha256", sha256},        {"check_utf8", check_utf8},   {"machine", machine},
       {"peak_memory", peak_memory}, {"set_threads", set_threads}, {"is_terminal", is_terminal},

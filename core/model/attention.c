@@ -35,10 +35,12 @@ static ma_status qk_norm(ma_pass *pass, ma_tensor *x, ma_slot slot, int layer, m
   MA_TRY(ma_weights_get(&weight, pass->model->weights, slot, layer, err));
   if (s->qk_norm == MA_QK_NORM_ROW) MA_TRY(ma_tensor_reshape(&rows, x, 3, whole, err));
   else rows = ma_tensor_retain(x);
-  if (s->norm == MA_NORM_LAYER)
+  if (s->norm == MA_NORM_LAYER) {
     MA_TRY(ma_layer_norm(&rows, &rows, weight, NULL, s->norm_eps, s->norm_offset, err));
-  else
-    MA_TRY(ma_rms_norm(&rows, &rows, weight, s->norm_eps, s->norm_offset, err));
+    MA_TRY(ma_pass_round(pass, &rows, err));
+  } else {
+    MA_TRY(ma_pass_rms_norm(pass, &rows, &rows, weight, err));
+  }
 done:
   ma_tensor_release(&rows);
   return st;
@@ -50,19 +52,29 @@ static ma_status rotate(ma_pass *pass, ma_tensor *q, ma_tensor *k, int layer, ma
   if (s->position != MA_POSITION_ROPE) return MA_OK;
   int rope = s->rope_of_layer ? s->rope_of_layer[layer] : 0;
   if (rope < 0) return MA_OK;
-  ma_status st = ma_rope(q, q, &pass->cosine[rope], &pass->sine[rope], err);
-  if (st == MA_OK) st = ma_rope(k, k, &pass->cosine[rope], &pass->sine[rope], err);
+  ma_status st = MA_OK;
+  ma_dtype step = s->rope_in_f32 ? MA_F32 : pass->model->dtype;
+  MA_TRY(ma_rope(q, q, &pass->cosine[rope], &pass->sine[rope], step, err));
+  MA_TRY(ma_rope(k, k, &pass->cosine[rope], &pass->sine[rope], step, err));
+  MA_TRY(ma_pass_round(pass, q, err));
+  MA_TRY(ma_pass_round(pass, k, err));
+done:
   return st;
 }
+
+static double scale_of(const ma_spec *s) { return s->attn_scale != 0 ? s->attn_scale : 1 / sqrt((double)s->d_head); }
+
+static bool scales_queries(const ma_pass *pass) { return pass->spec->attn_scale_q && pass->model->dtype != MA_F32; }
 
 static ma_status describe(ma_pass *pass, ma_attention_how *how, int layer, ma_error *err) {
   ma_status st = MA_OK;
   const ma_spec *s = pass->spec;
   *how = (ma_attention_how){
-      .scale = (float)(s->attn_scale != 0 ? s->attn_scale : 1 / sqrt((double)s->d_head)),
+      .scale = scales_queries(pass) ? 1 : (float)scale_of(s),
       .softcap = (float)s->attn_softcap,
       .window = s->windows ? s->windows[layer] : 0,
       .alibi_slopes = pass->model->alibi_slopes,
+      .step = pass->model->dtype,
   };
   if (s->kv_bias) {
     ma_weights *w = pass->model->weights;
@@ -89,9 +101,11 @@ static ma_status mix(ma_pass *pass, ma_tensor *z, const ma_tensor *q, const ma_t
     MA_TRY(ma_attention_scores(&scores, q, k, &how, err));
     MA_VISIT(ATTN_SCORES, layer, &scores);
     MA_TRY(ma_softmax(&scores, &scores, false, err));
+    MA_TRY(ma_pass_round(pass, &scores, err));
     MA_VISIT(ATTN_PROBS, layer, &scores);
     MA_TRY(ma_attention_mix(z, &scores, v, &how, err));
   }
+  MA_TRY(ma_pass_round(pass, z, err));
 done:
   ma_tensor_release(&scores);
   return st;
@@ -124,6 +138,7 @@ ma_status ma_attention_branch(ma_pass *pass, int layer, const ma_tensor *h, ma_t
 
   MA_TRY(ma_pass_take(pass, &flat, s->n_heads * s->d_head, err));
   MA_TRY(ma_tensor_reshape(&z, &flat, 4, heads, err));
+  if (scales_queries(pass)) MA_TRY(ma_pass_scale(pass, &q, scale_of(s), err));
   MA_STEP(mix(pass, &z, &q, &all_k, &all_v, layer, err));
   MA_VISIT(ATTN_Z, layer, &z);
 

@@ -2,6 +2,7 @@
  * in the spec; one MA_VISIT line stands for each point. */
 #include "base/threads.h"
 #include "model/model_internal.h"
+#include "tensor/half.h"
 
 /* ---- into the residual stream ---- */
 
@@ -26,17 +27,40 @@ static ma_status add_positions(ma_pass *pass, ma_error *err) {
                    (long long)(pass->n_past + pass->T),
                    (long long)(table->shape[0] - pass->spec->position_offset)));
   MA_TRY(ma_tensor_narrow(&rows, table, 0, first, pass->T, err));
-  if (rows.dtype != MA_F32) {
+  if (rows.dtype != MA_F32 || pass->model->dtype != MA_F32) {
     ma_tensor stored = rows;
     rows = (ma_tensor){0};
     st = ma_tensor_convert(&rows, &stored, MA_F32, err);
     ma_tensor_release(&stored);
+    if (st == MA_OK) st = ma_pass_round(pass, &rows, err);
     if (st != MA_OK) goto done;
   }
   MA_TRY(ma_binary(&pass->x, MA_BINARY_add, &pass->x, &rows, err));
+  MA_TRY(ma_pass_round(pass, &pass->x, err));
 done:
   ma_tensor_release(&rows);
   return st;
+}
+
+/* Rows of the embedding by id. */
+static ma_status embed_rows(ma_pass *pass, ma_tensor *out, const ma_tensor *ids, ma_error *err) {
+  ma_status st = MA_OK;
+  const ma_tensor *table;
+  MA_TRY(ma_weights_get(&table, pass->model->weights, MA_SLOT_EMBED_TOKENS, -1, err));
+  MA_TRY(ma_embed(out, table, ids, err));
+  MA_TRY(ma_pass_round(pass, out, err));
+done:
+  return st;
+}
+
+/* The factor that multiplies the embedding: Gemma's is a tensor, so rounded as all of them are. */
+static double embed_scale(const ma_pass *pass) {
+  float scale = (float)pass->spec->embed_scale;
+  switch (pass->model->dtype) {
+    case MA_F16: return (double)ma_f16_round(scale);
+    case MA_BF16: return (double)ma_bf16_round(scale);
+    default: return pass->spec->embed_scale;
+  }
 }
 
 static ma_status embed(ma_pass *pass, ma_error *err) {
@@ -44,21 +68,21 @@ static ma_status embed(ma_pass *pass, ma_error *err) {
   const ma_spec *s = pass->spec;
   ma_weights *w = pass->model->weights;
   ma_tensor ids = {0}, rows = {0};
-  const ma_tensor *table, *scale;
+  const ma_tensor *scale;
   bool projected = ma_weights_has(w, MA_SLOT_EMBED_PROJECT, -1);
   MA_TRY(ids_tensor(pass, &ids, err));
-  MA_TRY(ma_weights_get(&table, w, MA_SLOT_EMBED_TOKENS, -1, err));
   if (projected) {
     MA_TRY(ma_pass_take(pass, &rows, s->d_embed, err));
-    MA_TRY(ma_embed(&rows, table, &ids, err));
+    MA_TRY(embed_rows(pass, &rows, &ids, err));
     MA_TRY(ma_pass_linear(pass, &pass->x, &rows, MA_SLOT_EMBED_PROJECT, MA_N_SLOTS, -1, err));
   } else {
-    MA_TRY(ma_embed(&pass->x, table, &ids, err));
+    MA_TRY(embed_rows(pass, &pass->x, &ids, err));
   }
-  MA_TRY(ma_pass_scale(pass, &pass->x, s->embed_scale, err));
+  MA_TRY(ma_pass_scale(pass, &pass->x, embed_scale(pass), err));
   if (s->learned_embed_scale) {
     MA_TRY(ma_weights_get(&scale, w, MA_SLOT_EMBED_SCALE, -1, err));
     MA_TRY(ma_binary(&pass->x, MA_BINARY_mul, &pass->x, scale, err));
+    MA_TRY(ma_pass_round(pass, &pass->x, err));
   }
   if (s->position == MA_POSITION_LEARNED) MA_TRY(add_positions(pass, err));
 done:
@@ -91,6 +115,7 @@ done:
 static ma_status add_to_stream(ma_pass *pass, const ma_tensor *branch, ma_slot sum_norm, int layer,
                                ma_error *err) {
   ma_status st = ma_binary(&pass->x, MA_BINARY_add, &pass->x, branch, err);
+  if (st == MA_OK) st = ma_pass_round(pass, &pass->x, err);
   if (st == MA_OK && pass->spec->norm_sum)
     st = ma_pass_norm(pass, &pass->x, &pass->x, sum_norm, layer, err);
   return st;
@@ -147,8 +172,14 @@ static ma_status parallel_block(ma_pass *pass, int layer, ma_error *err) {
     MA_STEP(branch_in(pass, &h_mlp, MA_AT_MLP_NORM, MA_SLOT_MLP_NORM, layer, err));
   }
   MA_STEP(ma_mlp_branch(pass, layer, &h_mlp, &mlp, err));
-  MA_TRY(ma_binary(&pass->x, MA_BINARY_add, &pass->x, &attention, err));
+  if (pass->model->dtype == MA_F32) {
+    MA_TRY(ma_binary(&pass->x, MA_BINARY_add, &pass->x, &attention, err));
+  } else { /* Falcon, GPT-NeoX and Phi add the branches to each other first, which matters where sums are rounded */
+    MA_TRY(ma_binary(&mlp, MA_BINARY_add, &mlp, &attention, err));
+    MA_TRY(ma_pass_round(pass, &mlp, err));
+  }
   MA_TRY(ma_binary(&pass->x, MA_BINARY_add, &pass->x, &mlp, err));
+  MA_TRY(ma_pass_round(pass, &pass->x, err));
 done:
   ma_tensor_release(&h);
   ma_tensor_release(&h_mlp);
@@ -181,7 +212,7 @@ static ma_status losses(ma_pass *pass, ma_tensor *out, const ma_tensor *hidden, 
   ma_status st = MA_OK;
   const ma_spec *s = pass->spec;
   ma_weights *w = pass->model->weights;
-  ma_logits_how how = {(float)s->logit_scale, (float)s->logit_softcap};
+  ma_logits_how how = {(float)s->logit_scale, (float)s->logit_softcap, pass->model->dtype};
   ma_tensor ids = {0}, next = {0}, here = {0}, targets = {0}, rows = {0}, each = {0}, all = {0};
   const ma_tensor *weight, *bias;
   int64_t n = pass->B * pass->T, flat[1] = {n}, matrix[2] = {n, -1}, shape[2] = {pass->B, pass->T};
@@ -229,6 +260,7 @@ static ma_status make_logits(ma_pass *pass, ma_tensor *out, const ma_tensor *hid
   if (s->logit_softcap > 0) {
     MA_TRY(ma_pass_scale(pass, out, 1 / s->logit_softcap, err));
     MA_TRY(ma_unary(out, MA_UNARY_tanh, out, err));
+    MA_TRY(ma_pass_round(pass, out, err));
     MA_TRY(ma_pass_scale(pass, out, s->logit_softcap, err));
   }
 done:
@@ -282,6 +314,7 @@ ma_status ma_decode(ma_pass *pass, ma_result *out, ma_error *err) {
     MA_VISIT(EMBED, -1, &pass->x);
   } else {
     MA_TRY(ma_copy(&pass->x, pass->request->start_value, err));
+    MA_TRY(ma_pass_round(pass, &pass->x, err));
     if (start->point == MA_AT_FINAL_NORM) {
       MA_TRY(head(pass, true, out, err));
       goto done;

@@ -25,7 +25,9 @@ static ma_status linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_sl
                         ma_error *err) {
   const ma_tensor *weight;
   ma_status st = ma_weights_get(&weight, pass->model->weights, slot, index, err);
-  return st == MA_OK ? ma_linear(out, x, weight, NULL, err) : st;
+  if (st == MA_OK) st = ma_linear(out, x, weight, NULL, err);
+  if (st == MA_OK) st = ma_pass_round(pass, out, err);
+  return st;
 }
 
 /* sum [B T, D] += factor * expert(h) for the `n` tokens listed. */
@@ -34,7 +36,7 @@ static ma_status add_expert(ma_pass *pass, ma_tensor *sum, const ma_tensor *h, i
   ma_status st = MA_OK;
   const ma_spec *s = pass->spec;
   ma_device *device = pass->model->device;
-  ma_tensor ids = {0}, scale = {0}, x = {0}, gate = {0}, up = {0};
+  ma_tensor ids = {0}, scale = {0}, column = {0}, x = {0}, gate = {0}, up = {0};
   ma_arena_mark mark = ma_arena_here(pass->arena);
   MA_TRY(ma_arena_take(pass->arena, &ids, MA_I64, 1, &n, err));
   MA_TRY(ma_arena_take(pass->arena, &scale, MA_F32, 1, &n, err));
@@ -46,10 +48,19 @@ static ma_status add_expert(ma_pass *pass, ma_tensor *sum, const ma_tensor *h, i
   MA_TRY(ma_gather(&x, h, 0, &ids, err));
   MA_TRY(linear(pass, &gate, &x, MA_SLOT_EXPERT_GATE, index, err));
   MA_TRY(linear(pass, &up, &x, MA_SLOT_EXPERT_UP, index, err));
-  MA_TRY(ma_gated(&up, ma_spec_activation(s), &gate, &up, err));
+  MA_TRY(ma_pass_activate(pass, &gate, &up, err));
   MA_TRY(linear(pass, &x, &up, MA_SLOT_EXPERT_PROJ, index, err));
+  if (pass->model->dtype != MA_F32) {
+    /* Shares are f32 even in 16 bits; their products are rounded, and so is the sum after each expert. */
+    MA_TRY(ma_tensor_reshape(&column, &scale, 2, (int64_t[2]){n, 1}, err));
+    MA_TRY(ma_binary(&x, MA_BINARY_mul, &x, &column, err));
+    MA_TRY(ma_pass_round(pass, &x, err));
+    MA_TRY(ma_fill(&scale, 1, err));
+  }
   MA_TRY(ma_add_rows(sum, &x, &ids, &scale, err));
+  MA_TRY(ma_pass_round(pass, sum, err));
 done:
+  ma_tensor_release(&column);
   ma_tensor_release(&ids);
   ma_tensor_release(&scale);
   ma_tensor_release(&x);

@@ -3,17 +3,21 @@
 
 #include "base/memory.h"
 
-ma_status ma_model_new(ma_model **out, ma_spec *spec, ma_device *device, ma_error *err) {
+ma_status ma_model_new(ma_model **out, ma_spec *spec, ma_dtype dtype, ma_device *device, ma_error *err) {
   ma_status st = MA_OK;
   ma_model *m = NULL;
   *out = NULL;
+  if (!ma_dtype_is_float(dtype))
+    MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "a model computes in f32, f16 or bf16, not in %s",
+                   ma_dtype_describe(dtype)->name));
   MA_TRY(ma_spec_check(spec, err));
   MA_TRY(MA_NEW(&m, 1, err));
   m->spec = *spec;
   ma_spec_defaults(spec);
+  m->dtype = dtype;
   m->device = device;
   for (int i = 0; i < MA_MAX_NESTED_PASSES; i++) m->arenas[i].device = device;
-  MA_TRY(ma_weights_new(&m->weights, &m->spec, err));
+  MA_TRY(ma_weights_new(&m->weights, &m->spec, dtype, err));
   MA_TRY(ma_visitors_init(&m->visitors, (int)m->spec.n_layers, err));
   if (m->spec.position == MA_POSITION_ALIBI) {
     MA_TRY(MA_NEW(&m->alibi_slopes, m->spec.n_heads, err));

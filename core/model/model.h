@@ -18,6 +18,7 @@ typedef struct ma_rope_table {
 
 typedef struct ma_model {
   ma_spec spec;
+  ma_dtype dtype; /* f32; f16 and bf16: arithmetic stays f32, values are rounded where such a model stores them */
   ma_device *device;
   ma_weights *weights;
   ma_visitors visitors;
@@ -31,7 +32,7 @@ typedef struct ma_model {
 
 /* Takes `spec` over (its arrays too; it is zeroed, also on failure) after checking it.  *out is new
  * (ma_model_close) and has no weights yet. */
-ma_status ma_model_new(ma_model **out, ma_spec *spec, ma_device *device, ma_error *err);
+ma_status ma_model_new(ma_model **out, ma_spec *spec, ma_dtype dtype, ma_device *device, ma_error *err);
 void ma_model_close(ma_model *m); /* NULL is fine; not during a pass */
 /* See ma_weights_bind; also remembers the file behind `t`. */
 ma_status ma_model_bind(ma_model *m, const char *slot, const ma_tensor *t, ma_error *err);

@@ -44,14 +44,21 @@ ma_status ma_experts(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *ou
 
 /* ---- steps ---- */
 
+/* Rounds what a model of 16 bits stores here (transformers, eager attention), in place; nothing in f32. */
+ma_status ma_pass_round(ma_pass *pass, ma_tensor *x, ma_error *err);
+
 /* [B T last...] f32 in the pass's arena. */
 ma_status ma_pass_take(ma_pass *pass, ma_tensor *out, int64_t last, ma_error *err);
 /* out [B T N] = x [B T K] through the weight (and bias, where the checkpoint has one) of the slots. */
 ma_status ma_pass_linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot weight, ma_slot bias,
                          int layer, ma_error *err);
+/* RMS norm with a weight of its own.  In place allowed. */
+ma_status ma_pass_rms_norm(ma_pass *pass, ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, ma_error *err);
 /* The spec's norm; `weight` is its slot, bias and alpha follow it.  In place allowed. */
 ma_status ma_pass_norm(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot weight, int layer,
                        ma_error *err);
+/* up = f(up), or f(gate) up where the MLP is gated; `gate` is used up. */
+ma_status ma_pass_activate(ma_pass *pass, ma_tensor *gate, ma_tensor *up, ma_error *err);
 /* x *= factor, in place; nothing where the factor is 1. */
 ma_status ma_pass_scale(ma_pass *pass, ma_tensor *x, double factor, ma_error *err);
 /* x = f(x, number), in place. */

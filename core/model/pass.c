@@ -27,10 +27,18 @@ bool ma_pass_watches(const ma_pass *pass, ma_point point, int layer) {
          (stop && stop->point == point && stop->layer == layer);
 }
 
+/* What transformers keeps in f32 in a model of 16 bits as well. */
+static bool stays_f32(const ma_pass *pass, ma_point point) {
+  return point == MA_AT_MLP_EXPERTS || (point == MA_AT_ATTN_SCORES && pass->spec->position == MA_POSITION_ALIBI);
+}
+
+/* What a visitor may have written is rounded too, as a tensor of that dtype would round it. */
 ma_status ma_pass_visit(ma_pass *pass, ma_point point, int layer, const ma_tensor *x, ma_error *err) {
   ma_place place = {point, layer};
   if (ma_visitors_watch(&pass->model->visitors, point, layer)) {
+    ma_tensor seen = *x;
     ma_status st = ma_visitors_visit(&pass->model->visitors, place, x, err);
+    if (st == MA_OK && !stays_f32(pass, point)) st = ma_pass_round(pass, &seen, err);
     if (st != MA_OK) return st;
   }
   const ma_place *stop = pass->request->stop;
@@ -39,6 +47,10 @@ ma_status ma_pass_visit(ma_pass *pass, ma_point point, int layer, const ma_tenso
 }
 
 /* ---- steps ---- */
+
+ma_status ma_pass_round(ma_pass *pass, ma_tensor *x, ma_error *err) {
+  return pass->model->dtype == MA_F32 ? MA_OK : ma_round_to(x, pass->model->dtype, x, err);
+}
 
 ma_status ma_pass_take(ma_pass *pass, ma_tensor *out, int64_t last, ma_error *err) {
   int64_t shape[3] = {pass->B, pass->T, last};
@@ -52,6 +64,22 @@ ma_status ma_pass_linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_s
   ma_status st = ma_weights_get(&w, weights, weight, layer, err);
   if (st == MA_OK && bias != MA_N_SLOTS) st = ma_weights_get(&b, weights, bias, layer, err);
   if (st == MA_OK) st = ma_linear(out, x, w, b, err);
+  if (st == MA_OK) st = ma_pass_round(pass, out, err);
+  return st;
+}
+
+ma_status ma_pass_rms_norm(ma_pass *pass, ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, ma_error *err) {
+  ma_status st = MA_OK;
+  const ma_spec *s = pass->spec;
+  if (pass->model->dtype == MA_F32 || s->norm_weight_in_f32 || s->norm_offset != 0) {
+    MA_TRY(ma_rms_norm(out, x, weight, s->norm_eps, s->norm_offset, err));
+  } else {
+    MA_TRY(ma_rms_norm(out, x, NULL, s->norm_eps, 0, err));
+    MA_TRY(ma_pass_round(pass, out, err));
+    MA_TRY(ma_binary(out, MA_BINARY_mul, out, weight, err));
+  }
+  MA_TRY(ma_pass_round(pass, out, err));
+done:
   return st;
 }
 
@@ -65,12 +93,13 @@ ma_status ma_pass_norm(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slo
   MA_TRY(ma_weights_get(&bias, w, slot + 1, layer, err));
   MA_TRY(ma_weights_get(&alpha, w, slot + 2, layer, err));
   switch ((ma_norm_kind)s->norm) {
-    case MA_NORM_RMS: MA_TRY(ma_rms_norm(out, x, weight, s->norm_eps, s->norm_offset, err)); break;
+    case MA_NORM_RMS: return ma_pass_rms_norm(pass, out, x, weight, err);
     case MA_NORM_LAYER:
       MA_TRY(ma_layer_norm(out, x, weight, bias, s->norm_eps, s->norm_offset, err));
       break;
     case MA_NORM_DYT: MA_TRY(ma_dyt(out, x, alpha, weight, bias, err)); break;
   }
+  MA_TRY(ma_pass_round(pass, out, err));
 done:
   return st;
 }
@@ -82,6 +111,7 @@ ma_status ma_pass_apply(ma_pass *pass, ma_tensor *x, ma_binary_kind kind, double
   MA_TRY(ma_arena_take(pass->arena, &scalar, MA_F32, 0, NULL, err));
   MA_TRY(ma_fill(&scalar, number, err));
   MA_TRY(ma_binary(x, kind, x, &scalar, err));
+  MA_TRY(ma_pass_round(pass, x, err));
 done:
   ma_tensor_release(&scalar);
   ma_arena_back(pass->arena, mark);
@@ -104,7 +134,8 @@ done:
 
 /* ---- rotation tables ---- */
 
-/* Angles as the reference computes them: position times frequency in f32, then cosine and sine. */
+/* Angles as the reference computes them: position times frequency in f32, then cosine and sine, which a model of 16
+ * bits stores rounded. */
 static ma_status extend_table(ma_model *m, int rope, int64_t n_positions, ma_error *err) {
   ma_status st = MA_OK;
   const ma_rotation *r = &m->spec.ropes[rope];
@@ -126,6 +157,10 @@ static ma_status extend_table(ma_model *m, int rope, int64_t n_positions, ma_err
   MA_TRY(ma_tensor_new(&made.sine, m->device, MA_F32, 2, shape, err));
   MA_TRY(backend->upload(m->device, ma_tensor_data(&made.cosine), cosine, bytes, err));
   MA_TRY(backend->upload(m->device, ma_tensor_data(&made.sine), sine, bytes, err));
+  if (m->dtype != MA_F32 && !m->spec.rope_in_f32) {
+    MA_TRY(ma_round_to(&made.cosine, m->dtype, &made.cosine, err));
+    MA_TRY(ma_round_to(&made.sine, m->dtype, &made.sine, err));
+  }
   ma_tensor_release(&table->cosine);
   ma_tensor_release(&table->sine);
   *table = made;

@@ -128,7 +128,7 @@ done:
 
 ma_unary_kind ma_spec_activation(const ma_spec *spec) {
   static const ma_unary_kind kinds[] = {MA_UNARY_gelu, MA_UNARY_gelu_tanh, MA_UNARY_silu,
-                                        MA_UNARY_relu};
+                                        MA_UNARY_relu, MA_UNARY_gelu_tanh};
   return kinds[spec->activation];
 }
 

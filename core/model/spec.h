@@ -11,6 +11,7 @@
 
 typedef enum ma_norm_kind { MA_NORM_RMS, MA_NORM_LAYER, MA_NORM_DYT } ma_norm_kind;
 typedef enum ma_qk_norm { MA_QK_NORM_NONE, MA_QK_NORM_HEAD, MA_QK_NORM_ROW } ma_qk_norm;
+enum { MA_ACTIVATION_GELU_NEW = 4 }; /* the choice that ma_spec_activation does not tell from gelu_tanh */
 typedef enum ma_position_kind {
   MA_POSITION_NONE,
   MA_POSITION_LEARNED,

@@ -12,7 +12,7 @@
 
 typedef struct bound {
   ma_tensor stored; /* the checkpoint's */
-  ma_tensor wide;   /* f32, made at first use; empty before, or when `stored` serves as it is */
+  ma_tensor wide;   /* f32 (see weights.h), made at first use; empty before, or when `stored` serves as it is */
   unsigned n_writes; /* of `stored`, when `wide` was made */
 } bound;
 
@@ -23,7 +23,9 @@ struct ma_weights {
   bound global[MA_N_SLOTS];
   bound (*layers)[MA_N_SLOTS];      /* [n_layers] */
   bound (*experts)[N_EXPERT_SLOTS]; /* [n_layers n_experts] */
+  ma_dtype dtype;              /* the model's */
   size_t wide_bytes;           /* what keeping all f32 copies of matrices takes */
+  size_t foreign_bytes;        /* what keeping those takes, in the model's dtype, that are stored in another */
   bool keeps_wide;
 };
 
@@ -39,12 +41,13 @@ static const ma_slot_info slots[MA_N_SLOTS] = {
 
 const ma_slot_info *ma_slot_describe(ma_slot slot) { return &slots[slot]; }
 
-ma_status ma_weights_new(ma_weights **out, const ma_spec *spec, ma_error *err) {
+ma_status ma_weights_new(ma_weights **out, const ma_spec *spec, ma_dtype dtype, ma_error *err) {
   ma_status st = MA_OK;
   ma_weights *w = NULL;
   *out = NULL;
   MA_TRY(MA_NEW(&w, 1, err));
   w->spec = spec;
+  w->dtype = dtype;
   MA_TRY(MA_NEW(&w->layers, spec->n_layers, err));
   if (spec->n_experts > 0) MA_TRY(MA_NEW(&w->experts, spec->n_layers * spec->n_experts, err));
   *out = w;
@@ -245,15 +248,18 @@ static bool is_picked(ma_slot slot) {
   return slot == MA_SLOT_EMBED_TOKENS || slot == MA_SLOT_EMBED_POSITIONS;
 }
 
+/* Has to be rounded to the model's dtype first. */
+static bool is_foreign(const ma_weights *w, const ma_tensor *t) { return w->dtype != MA_F32 && t->dtype != w->dtype; }
+
 /* A GEMM takes f32 with one contiguous dim. */
-static bool serves_as_is(const ma_tensor *t) {
-  if (t->dtype != MA_F32) return false;
+static bool serves_as_is(const ma_weights *w, const ma_tensor *t) {
+  if (t->dtype != MA_F32 || is_foreign(w, t)) return false;
   if (t->n_dims < 2) return ma_tensor_is_contiguous(t);
   return t->n_dims == 2 && (t->strides[0] == 1 || t->strides[1] == 1);
 }
 
-static size_t wide_bytes_of(const bound *b, ma_slot slot) {
-  if (!b->stored.storage || !is_matrix(slot) || is_picked(slot) || serves_as_is(&b->stored)) return 0;
+static size_t wide_bytes_of(const ma_weights *w, const bound *b, ma_slot slot) {
+  if (!b->stored.storage || !is_matrix(slot) || is_picked(slot) || serves_as_is(w, &b->stored)) return 0;
   return (size_t)ma_tensor_count(&b->stored) * sizeof(float);
 }
 
@@ -273,17 +279,30 @@ static ma_status check_filled(const ma_weights *w, const bound *b, ma_slot slot,
 
 ma_status ma_weights_finish(ma_weights *w, size_t wide_budget, ma_error *err) {
   ma_status st = MA_OK;
-  w->wide_bytes = 0;
+  w->wide_bytes = w->foreign_bytes = 0;
   for (int s = 0; s < MA_N_SLOTS; s++) {
     ma_slot slot = (ma_slot)s;
     for (int64_t i = 0; i < count_of(w, slot); i++) {
       const bound *b = bound_at(w, slot, i);
       MA_TRY(check_filled(w, b, slot, i, err));
-      w->wide_bytes += wide_bytes_of(b, slot);
+      size_t bytes = wide_bytes_of(w, b, slot);
+      w->wide_bytes += bytes;
+      if (bytes && is_foreign(w, &b->stored)) w->foreign_bytes += bytes / 2;
     }
   }
   w->keeps_wide = w->wide_bytes <= wide_budget;
 done:
+  return st;
+}
+
+/* A copy to compute with; `is_wide`: f32, else what the model stores. */
+static ma_status convert(const ma_weights *w, ma_tensor *out, const ma_tensor *stored, bool is_wide, ma_error *err) {
+  ma_tensor rounded = {0};
+  if (!is_foreign(w, stored)) return ma_tensor_convert(out, stored, MA_F32, err);
+  if (!is_wide) return ma_tensor_convert(out, stored, w->dtype, err);
+  ma_status st = ma_tensor_convert(&rounded, stored, w->dtype, err);
+  if (st == MA_OK) st = ma_tensor_convert(out, &rounded, MA_F32, err);
+  ma_tensor_release(&rounded);
   return st;
 }
 
@@ -292,9 +311,9 @@ ma_status ma_weights_get(const ma_tensor **out, ma_weights *w, ma_slot slot, int
   bound *b = bound_at(w, slot, index);
   *out = NULL;
   if (!b->stored.storage) return MA_OK;
-  bool vector = !is_matrix(slot);
-  if (is_picked(slot) || (serves_as_is(&b->stored) && !(vector && b->stored.n_dims > 1)) ||
-      (!vector && !w->keeps_wide)) {
+  bool vector = !is_matrix(slot), foreign = is_foreign(w, &b->stored);
+  if (is_picked(slot) || (serves_as_is(w, &b->stored) && !(vector && b->stored.n_dims > 1)) ||
+      (!vector && !w->keeps_wide && !foreign)) {
     *out = &b->stored;
     return MA_OK;
   }
@@ -307,7 +326,7 @@ ma_status ma_weights_get(const ma_tensor **out, ma_weights *w, ma_slot slot, int
     int64_t matrix[2] = {-1, last}, flat[1] = {-1};
     bool heads = slot == MA_SLOT_ATTN_EXTRA_KEY || slot == MA_SLOT_ATTN_EXTRA_VALUE;
     if (heads) matrix[1] = w->spec->d_head;
-    st = ma_tensor_convert(&copy, &b->stored, MA_F32, err);
+    st = convert(w, &copy, &b->stored, vector || w->keeps_wide, err);
     if (st == MA_OK)
       st = ma_tensor_reshape(&b->wide, &copy, vector && !heads ? 1 : 2, vector && !heads ? flat : matrix, err);
     ma_tensor_release(&copy);
@@ -320,4 +339,4 @@ bool ma_weights_has(const ma_weights *w, ma_slot slot, int64_t index) {
   return bound_at((ma_weights *)w, slot, index)->stored.storage != NULL;
 }
 
-size_t ma_weights_wide_bytes(const ma_weights *w) { return w->keeps_wide ? w->wide_bytes : 0; }
+size_t ma_weights_wide_bytes(const ma_weights *w) { return w->keeps_wide ? w->wide_bytes : w->foreign_bytes; }

@@ -2,7 +2,10 @@
  *
  * A bound tensor is a view of the mapped file.  Stored types other than f32, and views that a GEMM cannot
  * take, are widened next to the product that uses them; where all of them fit in `wide_budget` bytes as
- * f32, each is widened once instead, at its first use, and kept. */
+ * f32, each is widened once instead, at its first use, and kept.
+ *
+ * A model of 16 bits has its weights rounded to its dtype.  What the checkpoint stores in another is converted at
+ * its first use, as PyTorch does when it loads, and kept: as f32 within the budget, else in the model's dtype. */
 #ifndef MASSACT_MODEL_WEIGHTS_H
 #define MASSACT_MODEL_WEIGHTS_H
 
@@ -32,7 +35,7 @@ typedef struct ma_weights ma_weights;
 const ma_slot_info *ma_slot_describe(ma_slot slot);
 
 /* `spec` is borrowed and must outlive the weights.  *out is new (ma_weights_close). */
-ma_status ma_weights_new(ma_weights **out, const ma_spec *spec, ma_error *err);
+ma_status ma_weights_new(ma_weights **out, const ma_spec *spec, ma_dtype dtype, ma_error *err);
 void ma_weights_close(ma_weights *w); /* NULL is fine */
 
 /* Binds `t` (retained) to "embed.tokens", "layers.3.attn.q.weight" or "layers.3.mlp.experts.5.up.weight", after checking its shape against the
@@ -43,11 +46,12 @@ ma_status ma_weights_finish(ma_weights *w, size_t wide_budget, ma_error *err);
 
 /* `index` of the functions below: -1, the layer, or for experts' slots layer * n_experts + expert. */
 
-/* The tensor to compute with (borrowed), or NULL where the slot is optional and empty. */
+/* The tensor to compute with (borrowed), or NULL where the slot is optional and empty.  Of the tables of tokens and
+ * positions it is the stored one: rows are rounded by whoever picks them. */
 ma_status ma_weights_get(const ma_tensor **out, ma_weights *w, ma_slot slot, int64_t index, ma_error *err);
 bool ma_weights_has(const ma_weights *w, ma_slot slot, int64_t index);
 
-/* Bytes of f32 copies that a full forward pass keeps. */
+/* Bytes of copies that a full forward pass keeps. */
 size_t ma_weights_wide_bytes(const ma_weights *w);
 
 #endif

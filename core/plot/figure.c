@@ -88,7 +88,8 @@ static void widen(double *low, double *high, double value, bool is_log) {
   if (value > *high) *high = value;
 }
 
-static void fit_y(const ma_figure *f, ma_axis *y) {
+/* `above` is the share of the height that the numbers on bars need above them. */
+static void fit_y(const ma_figure *f, ma_axis *y, double above) {
   double low = INFINITY, high = -INFINITY;
   bool is_log = f->y_scale == MA_SCALE_LOG;
   for (size_t s = 0; s < f->n_series; s++)
@@ -97,13 +98,13 @@ static void fit_y(const ma_figure *f, ma_axis *y) {
     for (size_t i = 0; i < f->n_labels; i++) widen(&low, &high, f->groups[g].values[i], is_log);
   if (!(low <= high)) low = high = 1;
   if (is_log) {
-    /* Bars stand on the axis, so the least has to rise above it; their values need room above. */
+    /* Bars stand on the axis, so the least has to rise above it. */
     double ratio = fmax(high / low, 2);
     low /= f->n_groups ? pow(ratio, 0.25) : pow(ratio, 0.05);
-    high *= f->n_groups ? pow(ratio, 0.15) : pow(ratio, 0.05);
+    high *= f->n_groups ? pow(high / low, above / (1 - above)) : pow(ratio, 0.05);
   } else if (f->n_groups) {
     low = fmin(low, 0);
-    high += (high - low) * 0.12;
+    high += (high - low) * above / (1 - above);
   } else if (high > low) {
     double room = 0.05 * (high - low);
     low -= room;
@@ -184,12 +185,16 @@ void ma_figure_draw(const ma_figure *f, cairo_t *cr, double width, double height
   double widest = 0;
   bool has_bars = f->n_labels > 0;
   fit_x(f, &x);
-  fit_y(f, &y);
+  fit_y(f, &y, 0.1); /* for the width of its numbers */
   for (int i = 0; i < y.n_ticks; i++) widest = fmax(widest, ma_text_width(cr, y.texts[i], TICK_SIZE));
   ma_box box = {MARGIN + widest + TICK_LENGTH + 5 + (f->y_label ? LABEL_SIZE + 10 : 0),
                 MARGIN + (f->title ? TITLE_SIZE + 12 : 4), width - MARGIN - 4, height - MARGIN};
   box.bottom -= f->x_label ? LABEL_SIZE + 10 : 0;
   box.bottom -= has_bars ? bar_labels(cr, f, box, false) : TICK_SIZE + TICK_LENGTH + 8;
+  if (has_bars) {
+    box.top += ma_legend_strip(cr, f, box, false);
+    fit_y(f, &y, fmin(0.5, ma_bar_values_height(cr, f, box) / (box.bottom - box.top)));
+  }
   x.from = box.left;
   x.to = box.right;
   y.from = box.bottom;
@@ -204,6 +209,7 @@ void ma_figure_draw(const ma_figure *f, cairo_t *cr, double width, double height
   if (f->title) ma_text_put(cr, f->title, (box.left + box.right) / 2, MARGIN, 0.5, 0, TITLE_SIZE, 0);
   if (f->x_label) ma_text_put(cr, f->x_label, (box.left + box.right) / 2, height - MARGIN, 0.5, 1, LABEL_SIZE, 0);
   if (f->y_label) ma_text_put(cr, f->y_label, MARGIN, (box.top + box.bottom) / 2, 0.5, 0, LABEL_SIZE, -M_PI / 2);
+  ma_legend_strip(cr, f, box, true);
   ma_draw_legend(cr, f, &x, &y, box);
 }
 

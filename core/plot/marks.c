@@ -40,20 +40,38 @@ void ma_draw_lines(cairo_t *cr, const ma_figure *f, const ma_axis *x, const ma_a
 
 /* ---- bars ---- */
 
-void ma_draw_bars(cairo_t *cr, const ma_figure *f, const ma_axis *y, ma_box box) {
+static const double VALUE_SIZE = 10; /* of the numbers on bars */
+
+static double bar_width(const ma_figure *f, ma_box box) {
   double slot = (box.right - box.left) / (double)f->n_labels;
-  double width = slot * (f->n_groups > 1 ? 0.8 : 0.55) / (double)f->n_groups;
-  double size = 10, widest = 0;
+  return slot * (f->n_groups > 1 ? 0.8 : 0.55) / (double)f->n_groups;
+}
+
+/* Values that would touch their neighbours' are turned; *widest is the widest's width. */
+static bool values_are_turned(cairo_t *cr, const ma_figure *f, ma_box box, double *widest) {
   char text[MA_TICK_TEXT];
+  *widest = 0;
   for (size_t g = 0; g < f->n_groups; g++) {
     for (size_t i = 0; i < f->n_labels; i++) {
       ma_number_text(text, f->groups[g].values[i]);
-      double w = ma_text_width(cr, text, size);
-      if (w > widest) widest = w;
+      *widest = fmax(*widest, ma_text_width(cr, text, VALUE_SIZE));
     }
   }
-  /* Values that would touch their neighbours' are turned. */
-  bool turned = widest + 4 > (f->n_groups > 1 ? width : slot);
+  double slot = (box.right - box.left) / (double)f->n_labels;
+  return *widest + 4 > (f->n_groups > 1 ? bar_width(f, box) : slot);
+}
+
+double ma_bar_values_height(cairo_t *cr, const ma_figure *f, ma_box box) {
+  double widest;
+  return values_are_turned(cr, f, box, &widest) ? widest + 10 : VALUE_SIZE + 10;
+}
+
+void ma_draw_bars(cairo_t *cr, const ma_figure *f, const ma_axis *y, ma_box box) {
+  double slot = (box.right - box.left) / (double)f->n_labels, width = bar_width(f, box);
+  const double size = VALUE_SIZE;
+  double widest;
+  char text[MA_TICK_TEXT];
+  bool turned = values_are_turned(cr, f, box, &widest);
   for (size_t g = 0; g < f->n_groups; g++) {
     for (size_t i = 0; i < f->n_labels; i++) {
       double value = f->groups[g].values[i];
@@ -91,25 +109,78 @@ static int hidden_points(const ma_figure *f, const ma_axis *x, const ma_axis *y,
   return hidden;
 }
 
+enum { LEGEND_LINE = 16, LEGEND_PAD = 6, LEGEND_KEY = 26 };
+static const double LEGEND_SIZE = 11;
+
+/* One entry: its key and its label, from (left, middle) on. */
+static void draw_entry(cairo_t *cr, const ma_figure *f, size_t i, double left, double middle) {
+  bool is_line = i < f->n_series;
+  ma_set_color(cr, is_line ? f->series[i].color : f->groups[i - f->n_series].color);
+  if (is_line) {
+    cairo_set_line_width(cr, 1.5);
+    cairo_move_to(cr, left, middle);
+    cairo_line_to(cr, left + LEGEND_KEY - 6, middle);
+    cairo_stroke(cr);
+    if (f->series[i].has_markers) {
+      cairo_arc(cr, left + (LEGEND_KEY - 6) / 2.0, middle, 3, 0, 2 * M_PI);
+      cairo_fill(cr);
+    }
+  } else {
+    cairo_rectangle(cr, left, middle - 4, LEGEND_KEY - 8, 8);
+    cairo_fill(cr);
+  }
+  cairo_set_source_rgb(cr, 0, 0, 0);
+  ma_text_put(cr, entry_label(f, i), left + LEGEND_KEY, middle, 0, 0.5, LEGEND_SIZE, 0);
+}
+
+/* Entries side by side above the plot, where bars leave no corner free: rows of them, each centred.  Returns the
+ * height that they take. */
+double ma_legend_strip(cairo_t *cr, const ma_figure *f, ma_box box, bool draws) {
+  const double gap = 18, room = box.right - box.left;
+  size_t first = 0;
+  int rows = 0;
+  if (f->n_groups < 2) return 0;
+  while (first < n_entries(f)) {
+    double width = 0;
+    size_t last = first;
+    for (; last < n_entries(f); last++) {
+      const char *label = entry_label(f, last);
+      double more = label ? LEGEND_KEY + ma_text_width(cr, label, LEGEND_SIZE) + (width > 0 ? gap : 0) : 0;
+      if (width > 0 && width + more > room) break;
+      width += more;
+    }
+    double left = (box.left + box.right - width) / 2;
+    for (size_t i = first; i < last; i++) {
+      if (!entry_label(f, i)) continue;
+      if (draws) draw_entry(cr, f, i, left, box.top - 6 - LEGEND_LINE / 2.0 - LEGEND_LINE * rows);
+      left += LEGEND_KEY + ma_text_width(cr, entry_label(f, i), LEGEND_SIZE) + gap;
+    }
+    if (width > 0) rows++;
+    first = last;
+  }
+  return rows > 0 ? rows * LEGEND_LINE + 6 : 0;
+}
+
+/* Of lines: a box in the corner that hides the fewest points; upper left is the first of equals. */
 void ma_draw_legend(cairo_t *cr, const ma_figure *f, const ma_axis *x, const ma_axis *y, ma_box box) {
-  const double size = 11, line = 16, pad = 6, key = 26, gap = 8;
+  const double gap = 8;
   double widest = 0;
   int rows = 0;
+  if (f->n_groups > 1) return;
   for (size_t i = 0; i < n_entries(f); i++) {
     if (!entry_label(f, i)) continue;
     rows++;
-    widest = fmax(widest, ma_text_width(cr, entry_label(f, i), size));
+    widest = fmax(widest, ma_text_width(cr, entry_label(f, i), LEGEND_SIZE));
   }
   if (rows == 0) return;
-  double w = widest + key + 2 * pad + 6, h = rows * line + 2 * pad;
+  double w = widest + LEGEND_KEY + 2 * LEGEND_PAD + 6, h = rows * LEGEND_LINE + 2 * LEGEND_PAD;
   ma_box best = {0, 0, 0, 0};
   int least = -1;
-  /* The corner that hides least; upper left is the first of equals. */
   for (int corner = 0; corner < 6; corner++) {
     double left = corner < 4 ? (corner % 2 ? box.right - gap - w : box.left + gap) : (box.left + box.right - w) / 2;
     double top = (corner < 4 ? corner / 2 : corner - 4) ? box.bottom - gap - h : box.top + gap;
     ma_box at = {left, top, left + w, top + h};
-    int hidden = f->n_series ? hidden_points(f, x, y, at) : 0;
+    int hidden = hidden_points(f, x, y, at);
     if (least < 0 || hidden < least) least = hidden, best = at;
   }
   cairo_rectangle(cr, best.left, best.top, w, h);
@@ -118,26 +189,10 @@ void ma_draw_legend(cairo_t *cr, const ma_figure *f, const ma_axis *x, const ma_
   cairo_set_source_rgb(cr, 0.8, 0.8, 0.8);
   cairo_set_line_width(cr, 0.8);
   cairo_stroke(cr);
-  double at = best.top + pad + line / 2;
+  double at = best.top + LEGEND_PAD + LEGEND_LINE / 2.0;
   for (size_t i = 0; i < n_entries(f); i++) {
     if (!entry_label(f, i)) continue;
-    bool is_line = i < f->n_series;
-    ma_set_color(cr, is_line ? f->series[i].color : f->groups[i - f->n_series].color);
-    if (is_line) {
-      cairo_set_line_width(cr, 1.5);
-      cairo_move_to(cr, best.left + pad, at);
-      cairo_line_to(cr, best.left + pad + key - 6, at);
-      cairo_stroke(cr);
-      if (f->series[i].has_markers) {
-        cairo_arc(cr, best.left + pad + (key - 6) / 2, at, 3, 0, 2 * M_PI);
-        cairo_fill(cr);
-      }
-    } else {
-      cairo_rectangle(cr, best.left + pad, at - 4, key - 8, 8);
-      cairo_fill(cr);
-    }
-    cairo_set_source_rgb(cr, 0, 0, 0);
-    ma_text_put(cr, entry_label(f, i), best.left + pad + key, at, 0, 0.5, size, 0);
-    at += line;
+    draw_entry(cr, f, i, best.left + LEGEND_PAD, at);
+    at += LEGEND_LINE;
   }
 }

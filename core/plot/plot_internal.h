@@ -32,6 +32,11 @@ void ma_set_color(cairo_t *cr, ma_color color);
 
 void ma_draw_lines(cairo_t *cr, const ma_figure *f, const ma_axis *x, const ma_axis *y);
 void ma_draw_bars(cairo_t *cr, const ma_figure *f, const ma_axis *y, ma_box box);
+/* Room that the numbers on bars take above the highest. */
+double ma_bar_values_height(cairo_t *cr, const ma_figure *f, ma_box box);
+/* The legend of grouped bars, right above the box; returns its height (0: none), draws it where asked. */
+double ma_legend_strip(cairo_t *cr, const ma_figure *f, ma_box box, bool draws);
+/* The legend of lines, inside the box. */
 void ma_draw_legend(cairo_t *cr, const ma_figure *f, const ma_axis *x, const ma_axis *y, ma_box box);
 
 /* A number as people write it on a bar: 29.12, 213.97, 8976.9, 2.77e24, with a real minus sign. */

@@ -77,6 +77,19 @@ done:
   return ma_op_end(&op, st);
 }
 
+ma_status ma_round_to(ma_tensor *out, ma_dtype dtype, const ma_tensor *a, ma_error *err) {
+  ma_op op = ma_op_begin("round_to", out, err);
+  ma_status st = MA_OK;
+  MA_TRY(ma_op_plain(&op, a));
+  if (a->dtype != MA_F32 || (dtype != MA_F16 && dtype != MA_BF16))
+    MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "round_to rounds f32 to f16 or bf16, not %s to %s",
+                   ma_dtype_describe(a->dtype)->name, ma_dtype_describe(dtype)->name));
+  MA_TRY(ma_op_output(&op, MA_F32, a->n_dims, a->shape));
+  MA_TRY(ma_op_run(&op, round_to, out, dtype, a, err));
+done:
+  return ma_op_end(&op, st);
+}
+
 ma_status ma_unary(ma_tensor *out, ma_unary_kind kind, const ma_tensor *a, ma_error *err) {
   ma_op op = ma_op_begin(ma_unary_name(kind), out, err);
   ma_status st = MA_OK;

@@ -47,4 +47,22 @@ static inline uint16_t ma_f16_from_f32(float x) {
   return (uint16_t)(sign | rounded >> 13);
 }
 
+/* The nearest f32 that the type holds.  Without branches, so that loops over it become vector code. */
+
+static inline float ma_bf16_round(float x) {
+  uint32_t bits = ma_f32_bits(x), rounded = bits + 0x7FFF + (bits >> 16 & 1);
+  return ma_f32_of_bits((x != x ? bits | 0x400000u : rounded) & 0xFFFF0000u);
+}
+
+static inline float ma_f16_round(float x) {
+  uint32_t bits = ma_f32_bits(x), sign = bits & 0x80000000u, magnitude = bits & 0x7FFFFFFFu;
+  uint32_t rounded = (magnitude + 0xFFF + (magnitude >> 13 & 1)) & 0xFFFFE000u;
+  /* Subnormals are multiples of 2^-24, as are the f32 around 0.75. */
+  uint32_t subnormal = ma_f32_bits((ma_f32_of_bits(magnitude) + 0.75f) - 0.75f);
+  rounded = magnitude < 0x38800000u ? subnormal : rounded;
+  rounded = magnitude >= 0x477FF000u ? 0x7F800000u : rounded; /* rounds above 65504: infinity */
+  rounded = magnitude > 0x7F800000u ? 0x7FC00000u : rounded;
+  return ma_f32_of_bits(rounded | sign);
+}
+
 #endif

@@ -124,12 +124,14 @@ typedef struct ma_attention_how {
                                  * key, slope (k - q); or NULL (Press et al. 2022) */
   const ma_tensor *extra_key;   /* [H d] one more key and value a head, first, never rotated, seen by */
   const ma_tensor *extra_value; /* every query (Sun et al. 2024, section 4), or NULL */
+  ma_dtype step;                /* scores and probabilities are rounded to it after each step; f32: not at all */
 } ma_attention_how;
 
 /* How hidden states become logits. */
 typedef struct ma_logits_how {
   float scale;   /* multiplies the logits; 0 means 1 */
   float softcap; /* then c tanh(l / c); 0: none */
+  ma_dtype step; /* they are rounded to it after each step; f32: not at all */
 } ma_logits_how;
 
 #define MA_OP(name, params, doc) ma_status ma_##name params;

@@ -16,7 +16,7 @@ local file_types = { f32 = 0, f16 = 1, q4_0 = 2, q8_0 = 7, bf16 = 32 }
 
 -- The dtype of the embedding, where it is one that both forms have.
 local function own_dtype(model)
-  local dtype = model.slots["embed.tokens"]():dtype()
+  local dtype = model.weights["embed.tokens"]:dtype()
   return dtypes[dtype] and dtype or "f32"
 end
 
@@ -82,7 +82,7 @@ end
 local function shape_of(parts, model)
   local all, last = 0, nil
   for _, part in ipairs(parts) do
-    local t = model.slots[part.slot]()
+    local t = model.weights[part.slot]
     part.count, last = count(t), t:size(-1)
     part.columns = part.is_vector and part.count or last
     all = all + part.count
@@ -102,7 +102,7 @@ end
 
 -- What fills a slot, with its norms' weights as `spec` wants them.
 local function slot_tensor(model, part, spec)
-  local t = model.slots[part.slot]()
+  local t = model.weights[part.slot]
   local offset = (model.spec.norm_offset or 0) - (spec.norm_offset or 0)
   if offset ~= 0 and part.slot:find "norm" and part.slot:find "%.weight$" then t = t:float() + offset end
   return t
@@ -127,7 +127,7 @@ local function parts_by_name(model, family, spec, config)
   local names, parts = {}, {}
   for slot, source in pairs(family.weights(spec, config)) do
     for slot_name, name, expert in loading.each_slot(slot, source, spec) do
-      if model.slots[slot_name] then
+      if model.weights[slot_name] then
         if not parts[name] then parts[name], names[#names + 1] = {}, name end
         table.insert(parts[name], { slot = slot_name, name = name, pattern = type(source) == "table" and source[1] or source,
           expert = expert, view = type(source) == "table" and source.view,

@@ -1,6 +1,7 @@
 -- Which layers, tokens and dims are massive: the paper's per-sequence criterion (Owen et al. 2025, section 3:
 -- |a| > 100 and |a| > 1000 x the median |a| of the layer's output) and what its tokens_analysis gathers.
 local core = require "massact.core"
+local places = require "massact.place"
 
 local M = {}
 
@@ -27,21 +28,25 @@ M.sorted = sorted
 ---@field layers massact.Massive[] the massive ones, ascending
 ---@field max number[] by layer, from 1
 ---@field median number[] by layer, from 1
+---@field overflow? integer lowest layer whose output is not finite (looked for in f16, which ends at 65504)
 
----Probes every layer's output.
+---Probes every layer, at its output or at another place.
 ---@param model massact.Model
+---@param place? massact.Place
 ---@return massact.Handle
-function M.probe(model)
-  return model:point("layers.*.out"):probe({ "max", "median" }, { entries = M.criterion })
+function M.probe(model, place)
+  local wanted = { "max", "median", model.dtype == "f16" and "nonfinite" or nil }
+  return model:point((place or places.output).pattern):probe(wanted, { entries = M.criterion })
 end
 
 ---What the probe saw of sequence `b` (from 1) of the last pass.
 ---@return massact.Sequence
-function M.read(model, probe, b)
+function M.read(model, probe, b, place)
   local found = { layers = {}, max = {}, median = {} }
   for layer = 0, model.n_layers - 1 do
-    local seen = probe["layers." .. layer .. ".out"][b]
+    local seen = probe[places.name(place or places.output, layer)][b]
     found.max[layer + 1], found.median[layer + 1] = seen.max, seen.median
+    if (seen.nonfinite or 0) > 0 then found.overflow = found.overflow or layer end
     if #seen.entries > 0 then
       local positions, dims = {}, {}
       for _, e in ipairs(seen.entries) do positions[e.position], dims[e.dim] = true, true end
@@ -53,28 +58,44 @@ function M.read(model, probe, b)
   return found
 end
 
----Calls `each(first, last, out)` for batches of windows, with progress.
-function M.batches(model, windows, label, options, each)
-  local progress <close> = core.system.progress(label, #windows)
+---@class massact.Batches
+---@field label string of the progress line, and in the journal
+---@field journal? massact.Journal where finished batches are kept, and taken from
+---@field place? massact.Place where to look; nil: the layers' outputs
+
+---Gathers what `compute(batch, first)` gives for batches of windows, with progress.
+---@param windows integer[][]
+---@param how massact.Batches
+---@param compute fun(batch: integer[][], first: integer): table
+---@return table[] one a batch
+function M.batches(windows, how, compute)
+  local progress <close> = core.system.progress(how.label, #windows)
+  local results = {}
   for first = 1, #windows, M.batch do
     local last = math.min(first + M.batch - 1, #windows)
-    local batch = table.move(windows, first, last, 1, {})
-    each(first, last, model:forward(batch, options))
+    local function work() return compute(table.move(windows, first, last, 1, {}), first) end
+    results[#results + 1] = how.journal and how.journal:step(how.label .. " " .. first, work) or work()
     progress:update(last)
   end
+  return results
 end
 
 ---What is massive in each of the windows.
 ---@param model massact.Model
 ---@param windows integer[][]
+---@param how? massact.Batches
 ---@return massact.Sequence[]
-function M.sequences(model, windows)
-  local probe <close> = M.probe(model)
-  local found = {}
-  M.batches(model, windows, "detection", { stop_at = ("layers.%d.out"):format(model.n_layers - 1) },
-    function(first, last)
-      for i = first, last do found[i] = M.read(model, probe, i - first + 1) end
-    end)
+function M.sequences(model, windows, how)
+  how = how or { label = "detection" }
+  local place = how.place or places.output
+  local probe <close> = M.probe(model, place)
+  local stop_at, found = places.name(place, model.n_layers - 1), {}
+  for _, batch in ipairs(M.batches(windows, how, function(batch)
+    local seen = {}
+    model:forward(batch, { stop_at = stop_at })
+    for b = 1, #batch do seen[b] = M.read(model, probe, b, place) end
+    return seen
+  end)) do table.move(batch, 1, #batch, #found + 1, found) end
   return found
 end
 
@@ -150,9 +171,10 @@ end
 ---What is massive in a model: tokens_analysis over windows.
 ---@param model massact.Model
 ---@param windows integer[][]
+---@param how? massact.Batches
 ---@return massact.Found, massact.Sequence[]
-function M.detect(model, windows)
-  local sequences = M.sequences(model, windows)
+function M.detect(model, windows, how)
+  local sequences = M.sequences(model, windows, how)
   return M.summarise(sequences, windows), sequences
 end
 

@@ -31,7 +31,7 @@ for key in ([[
   cache_implementation embd_pdrop attn_pdrop resid_pdrop summary_activation summary_first_dropout
   summary_proj_to_labels summary_type summary_use_proj tie_word_embeddings rope_interleaved is_llama_config
   transformers.js_config unk_token_id sep_token_id cls_token_id tokenizer_class auto_map add_cross_attention
-  tie_encoder_decoder torchscript pruned_heads name_or_path quantization_config massact
+  tie_encoder_decoder torchscript pruned_heads name_or_path massact
 ]]):gmatch "%S+" do harmless[key] = true end
 
 ---A view of `config` that remembers which keys were read; null reads as nil.
@@ -86,8 +86,6 @@ local function completed(family)
   whole.gguf = family.gguf
   whole.model_types = family.model_types
   whole.spec, whole.weights = both(base.spec, family.spec, over), both(base.weights, family.weights, amended)
-  whole.gguf_config = both(base.gguf_config, family.gguf_config, over)
-  whole.gguf_weights = both(base.gguf_weights, family.gguf_weights, amended)
   whole.paths = amended(base.paths, family.paths)
   return whole
 end
@@ -264,7 +262,7 @@ end
 ---@return string
 function M.activation(name)
   local known = {
-    gelu = "gelu", gelu_new = "gelu_tanh", gelu_pytorch_tanh = "gelu_tanh", gelu_fast = "gelu_tanh",
+    gelu = "gelu", gelu_new = "gelu_new", gelu_pytorch_tanh = "gelu_tanh", gelu_fast = "gelu_tanh",
     silu = "silu", swish = "silu", relu = "relu",
   }
   return known[name] or error(("activation '%s' is not supported"):format(tostring(name)), 0)

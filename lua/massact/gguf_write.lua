@@ -19,7 +19,7 @@ end
 
 -- What fills a slot, as [rows, columns] or [n] in llama.cpp's order of rows, with the norms' weights whole.
 local function slot_tensor(model, family, slot, name)
-  local t = model.slots[slot]()
+  local t = model.weights[slot]
   if is_vector(name) then
     t = t:float():reshape(-1)
     local offset = model.spec.norm_offset or 0
@@ -61,7 +61,7 @@ local function tensor_of(entry, layer, model, dtype)
   end
   local rows, columns = 0, nil
   for _, slot in ipairs(slots) do
-    local t = model.slots[slot]()
+    local t = model.weights[slot]
     local count = 1
     for _, size in ipairs(t:shape()) do count = count * size end
     columns = is_vector(name) and 1 or t:size(-1)
@@ -79,7 +79,7 @@ end
 ---@return table[]
 function M.tensors(model, family, dtype)
   local wanted, tensors = {}, {}
-  for slot in pairs(model.slots) do
+  for slot in pairs(model.weights) do
     wanted[slot:gsub("^layers%.%d+%.", "layers.*."):gsub("experts%.%d+%.", "experts.#.")] = true
   end
   if model.is_tied then wanted["head.weight"] = nil end

@@ -1,5 +1,6 @@
 -- massact info MODEL: what a checkpoint is, as massact sees it.
 local core = require "massact.core"
+local memory = require "massact.memory"
 local options = require "massact.options"
 
 local M = {}
@@ -29,15 +30,18 @@ end
 ---Everything that `massact info` says, as a table.
 function M.describe(model)
   local parameters, bytes, by_dtype = sizes(model.checkpoint)
-  local points = {}
-  for i, point in ipairs(core.model.points()) do
-    points[i] = { name = point.in_layer and "layers.N." .. point.name or point.name, shape = point.shape, meaning = point.meaning }
+  local points, has = {}, {}
+  for _, name in ipairs(model:point_names()) do has[(name:gsub("^layers%.%d+", "layers.N"))] = true end
+  for _, point in ipairs(core.model.points()) do
+    local name = point.in_layer and "layers.N." .. point.name or point.name
+    if has[name] then points[#points + 1] = { name = name, shape = point.shape, meaning = point.meaning } end
   end
   local has_tokenizer, tokenizer = pcall(function() return tostring(model.tokenizer) end)
   return {
     name = model.name, path = model.path, family = model.family, format = model.checkpoint:format(), parameters = parameters,
     file_bytes = bytes, parameters_by_dtype = by_dtype, spec = short_spec(model.spec), points = points,
     tokenizer = has_tokenizer and tokenizer or "none: " .. tostring(tokenizer), widened_bytes = model:wide_bytes(),
+    memory = memory.estimate(model, math.min(4096, model.max_positions)), devices = memory.by_device(model),
     machine = core.system.machine(),
   }
 end
@@ -55,7 +59,12 @@ local function print_text(d)
     print(("  %-6s %.1f M parameters"):format(dtype, d.parameters_by_dtype[dtype] / 1e6))
   end
   print(("tokenizer: %s"):format(d.tokenizer))
-  print(("memory: %.1f MB mapped, %.1f MB of weights widened to f32"):format(d.file_bytes / 1e6, d.widened_bytes / 1e6))
+  local m = d.memory
+  print(("memory: %.1f MB mapped, %.1f MB of weights widened to f32, %.1f MB for a pass over %d tokens, %.1f MB more with whole logits"):format(
+    m.mapped / 1e6, m.widened / 1e6, m.pass / 1e6, m.tokens, m.logits / 1e6))
+  for _, device in ipairs(d.devices) do
+    print(("  %-6s has %.1f GB; such a pass needs %.2f GB beyond the mapped file"):format(device.device, (device.total or 0) / 1e9, device.needed / 1e9))
+  end
   print(("machine: %s; row kernels %s"):format(d.machine.blas, d.machine.row_kernels))
   print "spec:"
   for _, key in ipairs(sorted(d.spec)) do print(("  %-16s %s"):format(key, tostring(d.spec[key]))) end

@@ -11,9 +11,6 @@ local M = {}
 
 ---Loads the model and settles the context: at most 4096 and the model's limit; only an explicit excess is an error.
 function M.load(opt)
-  if opt.module_name ~= "layer" then
-    options.usage_error("--module_name %s: interventions are made at the output of a layer", opt.module_name)
-  end
   local model = require("massact").load(opt.pretrained, { device = opt.device, dtype = opt.dtype })
   local limit = model.max_positions
   if opt.given.context_length and opt.context_length > limit then
@@ -43,12 +40,19 @@ function M.calibration_windows(model, opt)
   return { all = all, n_means = count(wanted[2]), tokens = table.move(all, 1, count(wanted[1]), 1, {}) }
 end
 
+---How batches of this run are looked at: where, and with the journal that resumes it.
+---@return massact.Batches
+local function how(run, label) return { label = label, place = run.place, journal = run.journal } end
+
+---tokens_analysis over the calibration windows.
+function M.find(run, calibration) return detect.detect(run.model, calibration.tokens, how(run, "detection")) end
+
 ---Means over the calibration windows; those that have been looked at are not run again.
-function M.means(model, calibration, sequences, dims)
+function M.means(run, calibration, sequences, dims)
   local all = table.move(sequences, 1, math.min(#sequences, calibration.n_means), 1, {})
   if calibration.n_means > #all then
     local rest = table.move(calibration.all, #all + 1, calibration.n_means, 1, {})
-    for _, s in ipairs(detect.sequences(model, rest)) do all[#all + 1] = s end
+    for _, s in ipairs(detect.sequences(run.model, rest, how(run, "means"))) do all[#all + 1] = s end
   end
   return detect.means(all, dims)
 end
@@ -69,14 +73,14 @@ end
 
 ---Every text under every intervention.
 ---@return table by text name: {perplexity, losses, sequences, log, windows}
-function M.evaluate(model, opt, found, planned)
-  local results = {}
+function M.evaluate(run, found, planned)
+  local model, opt, results = run.model, run.options, {}
   for _, file in ipairs(opt.data) do
     local windows = data.windows(model.tokenizer, data.read(file), {
       length = opt.context_length, bos = opt.add_bos_token, limit = opt.windows, name = "text " .. file,
     })
     local name = data.stem(file)
-    local result = perplexity.under(model, windows, found.first_layer, found.dims, planned, name)
+    local result = perplexity.under(model, windows, found.first_layer, found.dims, planned, how(run, name))
     result.windows, result.perplexity = #windows, {}
     result.ids = table.move(windows[1], 1, math.min(16, #windows[1]), 1, {})
     for key, losses in pairs(result.losses) do result.perplexity[key] = perplexity.of_losses(losses) end
@@ -176,6 +180,15 @@ local function write_logs(run, planned, results)
   end
 end
 
+-- How many windows leave the range of f16, and from which layer on; their losses are not numbers.
+local function overflows(sequences)
+  local n, first = 0, math.huge
+  for _, s in ipairs(sequences) do
+    if s.overflow then n, first = n + 1, math.min(first, s.overflow) end
+  end
+  return n, first
+end
+
 -- ---- results.json ----
 
 local function with_text_keys(t)
@@ -202,13 +215,14 @@ function M.write_results(run, found, means, planned, results)
     out.tokens[tostring(position)], out.token_ids[tostring(position)] = texts, array(ids)
   end
   out.means, out.dims_without_mean = with_text_keys(means), dims_without_mean(found, means)
-  out.perplexity, out.windows, out.positions, out.losses, out.first_ids = {}, {}, {}, {}, {}
+  out.perplexity, out.windows, out.positions, out.losses, out.first_ids, out.windows_overflowed = {}, {}, {}, {}, {}, {}
   for _, key in ipairs(keys_in_order(planned)) do
     out.perplexity[key] = {}
     for name, result in pairs(results) do out.perplexity[key][name] = result.perplexity[key] end
   end
   for name, result in pairs(results) do
     out.windows[name], out.losses[name], out.first_ids[name] = result.windows, result.losses, array(result.ids)
+    out.windows_overflowed[name] = overflows(result.sequences)
     out.positions[name] = core.json.array()
     for i, s in ipairs(result.sequences) do out.positions[name][i] = array(s.layers[1] and s.layers[1].positions or {}) end
   end
@@ -271,6 +285,11 @@ function M.report(run, found, planned, results)
       run.options.add_bos_token and ", BOS first" or ""))
     for _, key in ipairs(keys_in_order(planned)) do
       print(("  %-16s perplexity %.4g"):format(key, results[name].perplexity[key]))
+    end
+    local n, layer = overflows(results[name].sequences)
+    if n > 0 then
+      print(("  %d of the windows leave the range of f16 (65504) from layer %d on: their losses are not numbers; "
+        .. "use --dtype bf16 or f32"):format(n, layer))
     end
   end
   for _, file in ipairs { "results.json", "perplexity.png", "magnitude_by_layer.png" } do print(run:path(file)) end

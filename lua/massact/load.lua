@@ -1,6 +1,7 @@
 -- massact.load: from files to a model.  Checks both ways: every slot of the decoder filled, every tensor of the
 -- checkpoint used or known to be none.
 local core = require "massact.core"
+local dtypes = require "massact.dtype"
 local families = require "massact.family"
 local gguf = require "massact.gguf"
 require "massact.model"
@@ -11,7 +12,11 @@ local mib = 2 ^ 20
 
 ---@class massact.LoadOptions
 ---@field device? string "auto" (default), "cpu", "cuda"
----@field dtype? string "f32" (default): the precision of the residual stream
+---@field dtype? string "f32" (default), "bf16" or "f16", also under PyTorch's names ("torch.bfloat16", "half").  The
+---16-bit ones give what transformers gives in that dtype with eager attention: arithmetic stays in f32, and everything
+---that PyTorch would store is rounded to nearest even (f16: infinite above 65504).  Points show f32 tensors of values
+---that the dtype holds, and what is written to them is rounded (but for shares of experts and for scores with an ALiBi
+---bias, which are f32 there too)
 ---@field cache? number MiB that widened copies of weights may take (default 1024); larger models are widened a
 ---layer at a time in every pass
 
@@ -84,29 +89,26 @@ local function is_ignored(name, patterns)
   return false
 end
 
--- Binds every slot; returns the names that were used, and what fills each slot.
+-- Binds every slot; returns the names that were used, and the views by slot.
 local function bind_weights(model, checkpoint, weights, spec, full_name, where)
-  local used, slots = {}, {}
+  local used, bound = {}, {}
   for slot, source in pairs(weights) do
     for slot_name, name, expert in M.each_slot(slot, source, spec) do
       local full = full_name(name)
       if checkpoint:has(full) then
-        local view = type(source) == "table" and source.view
-        local function take()
-          local tensor = checkpoint:tensor(full)
-          return view and view(tensor, expert) or tensor
-        end
-        local fine, problem = pcall(function() model:bind(slot_name, take()) end)
+        local tensor = checkpoint:tensor(full)
+        if type(source) == "table" and source.view then tensor = source.view(tensor, expert) end
+        local fine, problem = pcall(model.bind, model, slot_name, tensor)
         if not fine then
           error(("%s: tensor '%s': %s"):format(where, full, (tostring(problem):gsub("^.-:%d+: ", ""))), 0)
         end
-        used[full], slots[slot_name] = true, take
+        used[full], bound[slot_name] = true, tensor
       elseif not (type(source) == "table" and source.optional) then
         error(("%s: tensor '%s' is missing"):format(where, full), 0)
       end
     end
   end
-  return used, slots
+  return used, bound
 end
 
 local function check_all_used(checkpoint, used, family, is_tied, where)
@@ -170,21 +172,19 @@ end
 ---@return massact.Model
 function M.load(path, options)
   options = options or {}
-  local dtype = (options.dtype or "f32"):gsub("^torch%.", "")
-  if dtype ~= "f32" and dtype ~= "float32" then
-    error(("dtype '%s' is not supported; massact computes in f32"):format(options.dtype), 0)
-  end
+  local dtype, problem = dtypes.parse(options.dtype)
+  if not dtype then error(problem, 0) end
   local resolved = resolve(path)
   local checkpoint = core.checkpoint.open(resolved)
   local family, config, where = describe(resolved, checkpoint)
   local is_gguf = checkpoint:format() == "gguf"
   local proxy, unread = families.recording(config)
   local spec = is_gguf and gguf.spec(family, proxy) or family.spec(proxy)
-  local model = core.model.new(spec, options.device or "auto", family.paths or {})
+  local model = core.model.new(spec, options.device or "auto", family.paths or {}, dtype)
   local weights = family.weights(spec, proxy)
   local is_tied = weights["head.weight"] == weights["embed.tokens"]
   if is_gguf then weights = gguf.weights(family, spec, weights, checkpoint) end
-  local used, slots = bind_weights(model, checkpoint, weights, spec, naming(checkpoint, family), resolved)
+  local used, bound = bind_weights(model, checkpoint, weights, spec, naming(checkpoint, family), resolved)
   check_all_used(checkpoint, used, family, is_tied, resolved)
   model:finish((options.cache or 1024) * mib)
   if not is_gguf then warn_unread(unread(), family, where) end
@@ -192,10 +192,12 @@ function M.load(path, options)
   fields.name = base_name(path)
   fields.path = resolved
   fields.family = family.name
+  fields.dtype = dtype
   fields.spec = spec
   fields.config = config
   fields.checkpoint = checkpoint
-  fields.slots, fields.is_tied = slots, is_tied
+  fields.weights, fields.is_tied = bound, is_tied
+  fields.paths = family.paths or {}
   fields.n_layers, fields.d_model, fields.vocab_size = spec.n_layers, spec.d_model, spec.vocab_size
   fields.max_positions = spec.max_positions
   return model

@@ -42,6 +42,14 @@ function methods:params()
   end
 end
 
+---The view of the checkpoint that fills a slot of the decoder (core/model/slots.def), whatever the family: a matrix is
+---[out, in], its leading dims perhaps split.
+---@param slot string "layers.3.mlp.proj.weight"
+---@return massact.Tensor
+function methods:weight(slot)
+  return self.weights[slot] or error(("%s has no weight '%s'; massact.core.model.slots() lists the slots"):format(self.name, slot), 2)
+end
+
 ---The checkpoint's tensor of that name.
 ---@param name string
 ---@return massact.Tensor

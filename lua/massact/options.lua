@@ -1,4 +1,6 @@
 -- Options, declared once: the command line, --help, checking, sweep configs and the record of the run.
+local dtypes = require "massact.dtype"
+
 local M = {}
 
 ---@alias massact.OptionType "string"|"integer"|"number"|"boolean"|"texts"|"model"|"folder"|"dtype"
@@ -50,7 +52,12 @@ end
 local convert = {}
 
 function convert.string(text) return text end
-convert.model, convert.folder, convert.dtype = convert.string, convert.string, convert.string
+convert.model, convert.folder = convert.string, convert.string
+
+function convert.dtype(text, name)
+  local dtype, problem = dtypes.parse(text)
+  return dtype or usage_error("--%s: %s", name, problem)
+end
 
 function convert.integer(text, name)
   return math.tointeger(tonumber(text)) or usage_error("--%s: '%s' is not a whole number", name, text)

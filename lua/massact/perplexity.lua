@@ -1,6 +1,7 @@
 -- Perplexity as the paper computes it, with and without interventions, in one pass a window: detection and the
 -- original loss come out of it, each intervention resumes from the saved hidden state.
 local detect = require "massact.detect"
+local places = require "massact.place"
 
 local M = {}
 
@@ -16,15 +17,20 @@ end
 -- Mean loss of sequence `b` (from 1).
 local function window_loss(out, b) return out.token_losses[b - 1]:mean():item() end
 
+-- The entries of several lists, one after the other.
+local function join(into, list) return table.move(list or {}, 1, #(list or {}), #into + 1, into) end
+
 ---Perplexity of a model on windows; patches and hooks on its points count.
 ---@param model massact.Model
 ---@param windows integer[][]
 ---@return number perplexity, number[] losses one a window
 function M.perplexity(model, windows)
   local losses = {}
-  detect.batches(model, windows, "perplexity", { token_losses = true }, function(first, last, out)
-    for i = first, last do losses[i] = window_loss(out, i - first + 1) end
-  end)
+  for _, batch in ipairs(detect.batches(windows, { label = "perplexity" }, function(batch)
+    local out, seen = model:forward(batch, { token_losses = true }), {}
+    for b = 1, #batch do seen[b] = window_loss(out, b) end
+    return seen
+  end)) do join(losses, batch) end
   return M.of_losses(losses), losses
 end
 
@@ -32,54 +38,66 @@ end
 ---@field name string
 ---@field value fun(position: integer, dim: integer): number? what an entry becomes; nil: it stays
 
--- Writes the intervention into the saved hidden states of a batch; returns whether anything changed, and logs.
-local function edit(hidden, sequences, intervention, dims, log)
-  local edited
+-- The entries that an intervention writes in a batch: {b (from 0), position, dim, value}.
+local function edits_of(intervention, sequences, dims)
+  local edits = {}
   for b, s in ipairs(sequences) do
-    for _, position in ipairs(s.found.first and s.found.layers[1].positions or {}) do
+    for _, position in ipairs(s.first and s.layers[1].positions or {}) do
       for _, dim in ipairs(dims) do
         local value = intervention.value(position, dim)
-        if value then
-          edited = edited or hidden:clone()
-          log[#log + 1] = { window = s.window, position = position, dim = dim, was = hidden:get(b - 1, position, dim) }
-          edited:set(b - 1, position, dim, value)
-        end
+        if value then edits[#edits + 1] = { b - 1, position, dim, value } end
       end
     end
   end
-  return edited
+  return edits
 end
 
----Perplexity under each intervention at the output of one layer, at each window's own massive positions.
+-- Losses of a batch with the edits written at a point; a pass can resume from some points, where `saved` is what was there.
+local function losses_with(model, batch, point, edits, saved)
+  local handle <close> = model:point(point):hook(function(x)
+    for _, e in ipairs(edits) do x:set(e[1], e[2], e[3], e[4]) end
+  end)
+  return model:forward(batch, { token_losses = true, start_at = saved and { point = point, value = saved } or nil })
+end
+
+---Perplexity under each intervention at one layer, at each window's own massive positions.
 ---@param model massact.Model
 ---@param windows integer[][]
----@param layer? integer whose output is edited; nil: only the original perplexity
+---@param layer? integer where edits are made; nil: only the original perplexity
 ---@param dims integer[]
 ---@param interventions massact.Intervention[]
----@param label string for the progress line
+---@param how massact.Batches
 ---@return table result {losses = {name -> list}, sequences = massact.Sequence[], log = {name -> resets}}
-function M.under(model, windows, layer, dims, interventions, label)
-  local probe <close> = detect.probe(model)
-  local point = layer and ("layers.%d.out"):format(layer)
+function M.under(model, windows, layer, dims, interventions, how)
+  local place = how.place or places.output
+  local probe <close> = detect.probe(model, place)
+  local point = layer and places.name(place, layer)
+  local resumes = place.point == "out" or place.point == "mid"
+  local function of_batch(batch, first)
+    local out = model:forward(batch, { token_losses = true, capture = point and { point } or nil })
+    local seen = { losses = { original = {} }, sequences = {}, log = {} }
+    for b = 1, #batch do
+      seen.sequences[b] = detect.read(model, probe, b, place)
+      seen.losses.original[b] = window_loss(out, b)
+    end
+    for _, each in ipairs(interventions) do
+      local edits, losses, log = edits_of(each, seen.sequences, dims), {}, {}
+      local edited = #edits > 0 and losses_with(model, batch, point, edits, resumes and out[point] or nil)
+      for b = 1, #batch do losses[b] = edited and window_loss(edited, b) or seen.losses.original[b] end
+      for i, e in ipairs(edits) do
+        log[i] = { window = first + e[1] - 1, position = e[2], dim = e[3], was = out[point]:get(e[1], e[2], e[3]) }
+      end
+      seen.losses[each.name], seen.log[each.name] = losses, log
+    end
+    return seen
+  end
   local result = { losses = { original = {} }, sequences = {}, log = {} }
   for _, each in ipairs(interventions) do result.losses[each.name], result.log[each.name] = {}, {} end
-  detect.batches(model, windows, label, { token_losses = true, capture = point and { point } or nil },
-    function(first, last, out)
-      local batch, here = table.move(windows, first, last, 1, {}), {}
-      for i = first, last do
-        local b = i - first + 1
-        result.sequences[i] = detect.read(model, probe, b)
-        result.losses.original[i] = window_loss(out, b)
-        here[b] = { window = i - 1, found = result.sequences[i] }
-      end
-      for _, each in ipairs(interventions) do
-        local edited = edit(out[point], here, each, dims, result.log[each.name])
-        local after = edited and model:forward(batch, { token_losses = true, start_at = { point = point, value = edited } })
-        for i = first, last do
-          result.losses[each.name][i] = after and window_loss(after, i - first + 1) or result.losses.original[i]
-        end
-      end
-    end)
+  for _, seen in ipairs(detect.batches(windows, how, of_batch)) do
+    join(result.sequences, seen.sequences)
+    for name, losses in pairs(result.losses) do join(losses, seen.losses[name]) end
+    for name, log in pairs(result.log) do join(log, seen.log[name]) end
+  end
   return result
 end
 

@@ -1,6 +1,8 @@
 -- A run: an output folder with the paper's name and config.txt, a record of what made the results, and files that
 -- appear whole or not at all.
 local core = require "massact.core"
+local journal = require "massact.journal"
+local places = require "massact.place"
 
 local M = {}
 
@@ -38,17 +40,38 @@ local function model_hashes(model)
   return hashes
 end
 
----Starts a run: makes the folder and writes config.txt.
+-- What results depend on, cheap to tell: options, version, and the files' sizes and times of change.
+local function made_by(model, options)
+  local files = {}
+  local function add(path) files[path] = table.pack(core.system.stamp(path)) end
+  if core.system.is_folder(model.path) then
+    for _, file in ipairs(core.system.list(model.path)) do add(model.path .. "/" .. file) end
+  else
+    add(model.path)
+  end
+  for _, value in pairs(options) do
+    if type(value) == "table" then for _, file in ipairs(value) do add(file) end end
+  end
+  return { massact = require("massact").version, options = options, files = files }
+end
+
+---Starts a run: makes the folder, writes config.txt and opens the journal; an interrupted run with the same options goes on
+---where it was.
 ---@param model massact.Model
 ---@param options table with the paper's options
 ---@return massact.Run
 function M.run(model, options)
   local self = setmetatable({ model = model, options = options, started = core.system.clock(), timings = {} }, Run)
+  self.place = places.of(model, options)
   self.folder = folder_name(model.name, options)
   core.system.make_folder(self.folder)
+  self.journal = journal.open(self:path "unfinished.jsonl", made_by(model, options))
   self:write("config.txt", config_text(model, options))
   return self
 end
+
+---The run is complete: there is nothing to resume any more.
+function Run:finish() self.journal:finish() end
 
 ---Path of a file in the run's folder; its parent folders are made.
 function Run:path(name)
@@ -77,7 +100,7 @@ function Run:record(files)
   return {
     options = options, massact = require("massact").version, model = self.model.name, family = self.model.family,
     model_sha256 = model_hashes(self.model), data_sha256 = data, machine = core.system.machine(),
-    timings_s = self.timings, peak_memory_bytes = core.system.peak_memory(), dtype = "f32",
+    timings_s = self.timings, peak_memory_bytes = core.system.peak_memory(), dtype = self.model.dtype,
   }
 end
 

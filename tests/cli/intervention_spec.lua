@@ -64,12 +64,78 @@ describe("experiments/intervention.lua", function()
     assert.equal(results(), results())
   end)
 
+  it("killed at any moment, goes on where it was and ends with the same results", function()
+    local base = folder .. "/model/model_layer_model.layers_self_attn_128_True_True_42/"
+    local function results()
+      local r = massact.json.load(base .. "results.json")
+      r.timings_s, r.peak_memory_bytes = nil, nil
+      return massact.json.text(r)
+    end
+    local options = "--context_length 128 --save_dir " .. folder
+    assert.equal(0, (run(options)))
+    local whole, resumed = results(), 0
+    for i = 1, 6 do
+      os.remove(base .. "results.json")
+      os.execute(("timeout -s KILL %g %s run %s %s >/dev/null 2>&1"):format(0.1 * i, bin, experiment, options))
+      local left = io.open(base .. "unfinished.jsonl")
+      if left then
+        local lines = 0
+        for _ in left:lines() do lines = lines + 1 end
+        left:close()
+        resumed = math.max(resumed, lines - 1)
+      end
+    end
+    assert.equal(0, (run(options)))
+    assert.equal(whole, results())
+    assert.is_false(massact.system.exists(base .. "unfinished.jsonl"))
+    assert(resumed > 0, "nothing was ever kept")
+  end)
+
+  it("looks at modules inside the layer, and edits there", function()
+    assert.equal(0, (run("--module_name mlp --windows 4 --save_dir " .. folder)))
+    local r = massact.json.load(folder .. "/model/model_mlp_model.layers_self_attn_256_True_True_42/results.json")
+    assert.equal(1, r.first_layer)
+    assert(r.perplexity.set_to_zero.text > 2 * r.perplexity.original.text)
+  end)
+
   it("says so where there are no massive activations, and stops cleanly", function()
     assert.equal(0, (run(("--pretrained %s --add_bos_token false --context_length 64 --save_dir %s"):format(
       massact.home .. "/experiments/default/model", folder))))
     local r = massact.json.load(folder .. "/model/model_layer_model.layers_self_attn_64_False_True_42/results.json")
     assert.equal(massact.null, r.first_layer)
     assert.equal(r.perplexity.original.text, r.perplexity.set_to_zero.text)
+  end)
+
+  it("computes in the dtype that is asked for, and records it", function()
+    assert.equal(0, (run("--windows 2 --dtype torch.bfloat16 --save_dir " .. folder)))
+    local r = massact.json.load(folder .. "/model/model_layer_model.layers_self_attn_256_True_True_42/results.json")
+    assert.equal("bf16", r.dtype)
+    assert.equal("bf16", r.options.dtype)
+    assert.equal(0, r.windows_overflowed.text)
+    -- 8 bits: magnitudes between 512 and 1024 are multiples of 4.
+    for _, dims in pairs(r.magnitude_at_first_layer) do
+      for _, m in pairs(dims) do assert(m.std > 0 or m.avg % 4 == 0, m.avg) end
+    end
+  end)
+
+  it("says that f16 overflows", function()
+    local model = folder .. "/overflowing"
+    assert(os.execute(("cp -r %s/experiments/default/model %s"):format(massact.home, model)))
+    local weights = massact.safetensors.load(model .. "/model.safetensors")
+    local down = "model.layers.1.mlp.down_proj.weight"
+    weights[down] = weights[down] * 200 -- the planted 900 exceeds 65504
+    massact.safetensors.save(model .. "/model.safetensors", weights)
+    local out = folder .. "/overflow.txt"
+    local options = ("--pretrained %s --windows 2 --dtype half --save_dir %s"):format(model, folder)
+    assert(os.execute(("%s run %s %s >%s"):format(bin, experiment, options, out)))
+    local file = assert(io.open(out))
+    local text = file:read "a"
+    file:close()
+    assert.matches("2 of the windows leave the range of f16 %(65504%) from layer 1 on", text)
+    local r = massact.json.load(folder .. "/overflowing/overflowing_layer_model.layers_self_attn_256_True_True_42/results.json")
+    assert.equal(2, r.windows_overflowed.text)
+    assert.equal(massact.null, r.perplexity.original.text)
+    assert(r.perplexity.set_to_zero.text > 1)
   end)
 
   it("answers mistakes with one clear line", function()
@@ -85,6 +151,10 @@ describe("experiments/intervention.lua", function()
       { "--data " .. folder .. "/latin.txt", 1, "not UTF%-8: byte 0xE9 at offset 3" },
       { "--data " .. folder .. "/short.txt", 1, "has 9 tokens, fewer than one window of 256" },
       { "--save_dir /proc/nowhere", 1, "cannot create folder '/proc/nowhere'" },
+      { "--module_name nonsense", 2, "%-%-module_name nonsense: family llama has no such module" },
+      { "--module_name attn.probs", 2, "only what has one vector a token" },
+      { "--layer_path transformer.h", 2, "the layers of family llama are at model.layers" },
+      { "--dtype f64", 2, "no dtype 'f64'; there are f32 %(float32%), bf16 %(bfloat16%) and f16 %(float16, half%)" },
       { "--device cuda", 1, "no CUDA backend; use cpu" },
     }
     for _, case in ipairs(cases) do

@@ -65,11 +65,11 @@ static void score_rows(const attention_job *j, const block *at, float *scores, i
     float *row = scores + i * step;
     if (how->extra_key)
       row[0] = dot(q + i * j->q->strides[1], (const float *)ma_tensor_data(how->extra_key) + at->h * j->d, j->d);
-    j->rows->soften(row, how->scale, how->softcap, (size_t)(j->E + keys));
+    j->rows->soften(row, how->scale, how->softcap, how->step, (size_t)(j->E + keys));
     row += j->E;
     int64_t position = past + at->first + i, oldest = how->window > 0 ? position - how->window + 1 : 0;
     /* Distances to the last key, as transformers has them; a row's constant cancels in the softmax, but not
-     * against an extra key. */
+     * against an extra key.  Never rounded: to the 16-bit scores MPT adds an f32 bias, which gives f32. */
     int64_t origin = how->extra_key ? position : j->Tk - 1;
     if (how->alibi_slopes)
       for (int64_t k = 0; k < keys; k++) row[k] += how->alibi_slopes[at->h] * (float)(at->low + k - origin);
@@ -103,8 +103,12 @@ static void attend(void *self, size_t from, size_t to) {
   for (size_t i = from; i < to; i++) {
     block at = locate(j, (int64_t)i);
     score_rows(j, &at, scores, step);
-    for (int64_t r = 0; r < at.n; r++)
-      j->rows->softmax(scores + r * step, scores + r * step, (size_t)(j->E + at.high - at.low));
+    for (int64_t r = 0; r < at.n; r++) {
+      float *row = scores + r * step;
+      size_t n = (size_t)(j->E + at.high - at.low);
+      j->rows->softmax(row, row, n);
+      if (j->how->step != MA_F32) j->rows->round_to(row, row, j->how->step, n);
+    }
     mix_rows(j, &at, scores, step);
   }
 }

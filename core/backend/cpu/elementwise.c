@@ -173,6 +173,28 @@ static void unary_chunks(void *self, size_t from, size_t to) {
   }
 }
 
+static void round_chunks(void *self, size_t from, size_t to) {
+  job *j = self;
+  int64_t at[1], stride = j->c.walk.inner_stride[0];
+  float buffer[MA_WALK_CHUNK];
+  for (size_t i = from; i < to; i++) {
+    size_t n = locate(&j->c, i, at);
+    bool direct = is_f32_row(j->out, stride);
+    const float *row = ma_row_load(j->rows, buffer, j->out, at[0], stride, n);
+    j->rows->round_to(direct ? f32_at(j->out, at[0]) : buffer, row, (ma_dtype)j->kind, n);
+    if (!direct) ma_row_store(j->rows, j->out, at[0], stride, buffer, n);
+  }
+}
+
+ma_status ma_cpu_round_to(ma_tensor *out, ma_dtype dtype, const ma_tensor *a, ma_error *err) {
+  ma_status st = out == a ? MA_OK : ma_cpu_copy(out, a, err);
+  if (st != MA_OK) return st;
+  const ma_tensor *tensors[] = {out};
+  job j = {.c = begin(1, tensors), .rows = ma_rows_get(), .out = out, .kind = (int)dtype};
+  ma_parallel_for((size_t)j.c.n, j.c.grain, round_chunks, &j);
+  return MA_OK;
+}
+
 /* neg, abs, sign, square and the roundings of integers stay integers. */
 static double unary_integer(ma_unary_kind kind, double x) {
   switch (kind) {

@@ -43,10 +43,11 @@ static ma_status check_targets(const ma_tensor *targets, int64_t n, ma_error *er
 typedef struct loss_job {
   const ma_rows *rows;
   const ma_tensor *targets;
-  float *logits; /* written to only where there is a bias, a scale or a cap */
+  float *logits; /* written to only where there is a bias, a scale, a cap or a rounding */
   const float *bias;
   int64_t step, first, n, first_row;
   float scale, cap;
+  ma_dtype dtype; /* see ma_logits_how.step */
   tally *tallies;
 } loss_job;
 
@@ -59,7 +60,7 @@ static void fold_rows(void *self, size_t from, size_t to) {
   for (size_t i = from; i < to; i++) {
     float *row = j->logits + (int64_t)i * j->step;
     if (j->bias) j->rows->binary(row, MA_BINARY_add, row, 1, j->bias + j->first, 1, (size_t)j->n);
-    j->rows->soften(row, j->scale, j->cap, (size_t)j->n);
+    j->rows->soften(row, j->scale, j->cap, j->dtype, (size_t)j->n);
     fold(j->rows, &j->tallies[i], row, j->first, j->n, target_of(j, j->first_row + (int64_t)i));
   }
 }
@@ -103,7 +104,7 @@ ma_status ma_cpu_linear_cross_entropy(ma_tensor *out, const ma_tensor *x, const 
   float *logits = NULL, *scratch = NULL;
   int64_t n = x->shape[0], k = x->shape[1], vocabulary = weight->shape[0];
   loss_job j = {.rows = ma_rows_get(), .targets = targets, .step = TILE, .cap = how->softcap,
-                .scale = how->scale == 0 ? 1 : how->scale};
+                .scale = how->scale == 0 ? 1 : how->scale, .dtype = how->step};
   MA_TRY(ma_blas_open(err));
   MA_TRY(check_targets(targets, vocabulary, err));
   MA_TRY(ma_cpu_as_f32(&in, x, err));

@@ -86,6 +86,17 @@ static inline float gelu_tanh_of(float x) {
   return 0.5f * x * (1.0f + tanh_of(0.79788456f * (x + 0.044715f * x * x * x)));
 }
 
+/* ---- rounding ---- */
+
+static void round_to(float *out, const float *a, ma_dtype dtype, size_t n) {
+  if (dtype == MA_BF16)
+    for (size_t i = 0; i < n; i++) out[i] = ma_bf16_round(a[i]);
+  else
+    for (size_t i = 0; i < n; i++) out[i] = ma_f16_round(a[i]);
+}
+
+static inline float rounded(float x, ma_dtype dtype) { return dtype == MA_BF16 ? ma_bf16_round(x) : ma_f16_round(x); }
+
 /* ---- elementwise ---- */
 
 #define MAP(expression)                    \
@@ -244,8 +255,18 @@ static void softmax(float *out, const float *a, size_t n) {
   for (size_t i = 0; i < n; i++) out[i] *= scale;
 }
 
-static void soften(float *a, float scale, float cap, size_t n) {
-  if (cap == 0) {
+static void soften_in_steps(float *a, float scale, float cap, ma_dtype step, size_t n) {
+  float inner = cap == 0 ? 0 : 1.0f / cap;
+  for (size_t i = 0; i < n; i++) a[i] = rounded(rounded(a[i], step) * scale, step);
+  if (cap == 0) return;
+  for (size_t i = 0; i < n; i++) a[i] = rounded(tanh_of(rounded(a[i] * inner, step)), step);
+  for (size_t i = 0; i < n; i++) a[i] = rounded(a[i] * cap, step);
+}
+
+static void soften(float *a, float scale, float cap, ma_dtype step, size_t n) {
+  if (step != MA_F32) {
+    soften_in_steps(a, scale, cap, step, n);
+  } else if (cap == 0) {
     if (scale == 1) return;
     for (size_t i = 0; i < n; i++) a[i] *= scale;
   } else {
@@ -288,12 +309,27 @@ static void dyt(float *out, const float *x, float alpha, const float *weight, co
   for (size_t i = 0; i < n; i++) out[i] = weight[i] * tanh_of(alpha * x[i]) + (bias ? bias[i] : 0.0f);
 }
 
-static void rope(float *out, const float *x, const float *cosine, const float *sine, size_t half, size_t n) {
+static void turn(float *out, const float *x, const float *cosine, const float *sine, size_t half) {
   for (size_t i = 0; i < half; i++) {
     float first = x[i], second = x[i + half];
     out[i] = first * cosine[i] - second * sine[i];
     out[i + half] = second * cosine[i] + first * sine[i];
   }
+}
+
+static void turn_in_steps(float *out, const float *x, const float *cosine, const float *sine, size_t half,
+                          ma_dtype step) {
+  for (size_t i = 0; i < half; i++) {
+    float first = x[i], second = x[i + half];
+    out[i] = rounded(first * cosine[i], step) - rounded(second * sine[i], step);
+    out[i + half] = rounded(second * cosine[i], step) + rounded(first * sine[i], step);
+  }
+}
+
+static void rope(float *out, const float *x, const float *cosine, const float *sine, size_t half, ma_dtype step,
+                 size_t n) {
+  if (step == MA_F32) turn(out, x, cosine, sine, half);
+  else turn_in_steps(out, x, cosine, sine, half, step);
   if (out != x) memcpy(out + 2 * half, x + 2 * half, (n - 2 * half) * sizeof *x);
 }
 
@@ -343,6 +379,7 @@ const ma_rows NAME(ma_rows_, MA_ISA) = {
     .name = TEXT(MA_ISA),
     .widen = widen,
     .narrow = narrow,
+    .round_to = round_to,
     .unary = unary,
     .binary = binary,
     .gated = gated,

@@ -15,6 +15,9 @@ typedef struct ma_rows {
   /* The way back, to f32, f16, bf16, or whole blocks of q4_0 or q8_0. */
   void (*narrow)(void *out, const float *in, ma_dtype dtype, size_t n);
 
+  /* The nearest values that f16 or bf16 holds; out may be a. */
+  void (*round_to)(float *out, const float *a, ma_dtype dtype, size_t n);
+
   /* out = f(a); out may be a.  Kinds with a u8 result give 0 and 1 here. */
   void (*unary)(float *out, ma_unary_kind kind, const float *a, size_t n);
   /* out = f(a, b); a_step and b_step are 1, or 0 for one number that serves all. */
@@ -26,14 +29,16 @@ typedef struct ma_rows {
   float (*max_abs)(const float *a, size_t n);    /* NaNs are passed over */
   float (*sum_exp)(const float *a, float shift, size_t n); /* sum of e^(a - shift) */
   void (*softmax)(float *out, const float *a, size_t n);   /* out may be a */
-  void (*soften)(float *a, float scale, float cap, size_t n); /* a = cap tanh(scale a / cap), or scale a */
+  /* a = cap tanh(scale a / cap), or scale a; rounded to `step` before and after each of these */
+  void (*soften)(float *a, float scale, float cap, ma_dtype step, size_t n);
 
   void (*rms_norm)(float *out, const float *x, const float *weight, float eps, float offset, size_t n);
   void (*layer_norm)(float *out, const float *x, const float *weight, const float *bias, float eps,
                      float offset, size_t n);
   void (*dyt)(float *out, const float *x, float alpha, const float *weight, const float *bias, size_t n);
-  /* One head: pairs (i, i + half) turn; the rest of the head is copied. */
-  void (*rope)(float *out, const float *x, const float *cosine, const float *sine, size_t half, size_t n);
+  /* One head: pairs (i, i + half) turn, products rounded to `step`; the rest of the head is copied. */
+  void (*rope)(float *out, const float *x, const float *cosine, const float *sine, size_t half, ma_dtype step,
+               size_t n);
 } ma_rows;
 
 /* The best build that this processor runs, or the one that MASSACT_ISA names. */

@@ -7,7 +7,7 @@ return families.family {
   architectures = { "OlmoForCausalLM" },
   model_types = { "olmo" },
   spec = function(config)
-    return { norm = "layer", norm_eps = 1e-5, qkv_clip = config.clip_qkv or 0 }
+    return { norm = "layer", norm_eps = 1e-5, qkv_clip = config.clip_qkv or 0, rope_in_f32 = true }
   end,
   weights = function()
     return { ["final.norm.weight"] = false, ["layers.*.attn.norm.weight"] = false, ["layers.*.mlp.norm.weight"] = false }

@@ -6,7 +6,10 @@ return families.family {
   architectures = { "Olmo2ForCausalLM" },
   model_types = { "olmo2" },
   spec = function(config)
-    return { norm_eps = config.rms_norm_eps or 1e-5, norm_before = false, norm_after = true, qk_norm = "row" }
+    return {
+      norm_eps = config.rms_norm_eps or 1e-5, norm_before = false, norm_after = true, qk_norm = "row",
+      norm_weight_in_f32 = true, rope_in_f32 = true,
+    }
   end,
   weights = function()
     return {

@@ -19,7 +19,8 @@ return families.family {
       max_positions = config.max_position_embeddings or 2048, d_embed = narrow ~= config.hidden_size and narrow or 0,
       norm = "layer", norm_eps = 1e-5, norm_before = before, norm_sum = not before,
       final_norm = not config._remove_final_layer_norm and before,
-      position = "learned", position_offset = 2, activation = families.activation(config.activation_function or "relu"),
+      position = "learned", position_offset = 2, attn_scale_q = true,
+      activation = families.activation(config.activation_function or "relu"),
     }
   end,
   weights = function(spec, config)

@@ -6,6 +6,7 @@
 ---@field name string
 ---@field path string
 ---@field family string
+---@field dtype "f32"|"bf16"|"f16" what it computes in; tensors shown at points are f32 and hold values of this dtype
 ---@field n_layers integer
 ---@field d_model integer
 ---@field vocab_size integer
@@ -40,9 +41,13 @@ function Model:point(pattern) end
 ---@return string[]
 function Model:point_names() end
 
----Bytes of f32 copies of weights that passes keep.
+---Bytes of copies of weights that passes keep.
 ---@return integer
 function Model:wide_bytes() end
+
+---The most bytes that a pass has taken so far, beyond weights.
+---@return integer
+function Model:pass_bytes() end
 
 ---Frees everything now; using the model afterwards is an error.
 function Model:close() end
