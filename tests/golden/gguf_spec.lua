@@ -79,6 +79,14 @@ for _, folder in ipairs(folders()) do
       assert(relative_error(logits(massact.load(back), ids), expected) <= 1e-5)
     end)
 
+    it("stays what it is where the form stays", function()
+      convert(folder, file, "f32")
+      convert(file, work .. "/again.gguf")
+      assert.is_true(logits(massact.load(work .. "/again.gguf"), ids) == logits(massact.load(file), ids))
+      convert(folder, work .. "/copy", "f32")
+      check_same_tensors(folder, work .. "/copy", true)
+    end)
+
     it("is what its values say in 16 bits", function()
       for _, dtype in ipairs { "bf16", "f16" } do
         convert(folder, file, dtype)
