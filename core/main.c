@@ -266,7 +266,9 @@ int main(int argc, char **argv) {
   const char *first = line.script < argc ? argv[line.script] : "";
   if (strcmp(first, "--version") == 0) return puts("massact " MASSACT_VERSION), finish(DONE);
   if (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0) return help(), finish(DONE);
+  /* A closed pipe and a file over its limit are errors of the write that meets them. */
   signal(SIGPIPE, SIG_IGN);
+  signal(SIGXFSZ, SIG_IGN);
   lua_State *L = luaL_newstate();
   if (!L) return fputs("massact: out of memory\n", stderr), FAILED;
   lua_pushcfunction(L, open_state);

@@ -11,9 +11,16 @@ static void end_with_dots(char *message) {
   memcpy(message + at, "...", 4);
 }
 
+/* What a message quotes may come from a file: it stays one line, and a terminal gets no commands. */
+static void make_printable(char *message) {
+  for (; *message; message++)
+    if ((unsigned char)*message < ' ' || *message == 0x7F) *message = '?';
+}
+
 static void format_into(char *message, const char *format, va_list args) {
   int length = vsnprintf(message, MA_MESSAGE_BYTES, format, args);
   if (length >= MA_MESSAGE_BYTES) end_with_dots(message);
+  make_printable(message);
 }
 
 ma_status ma_fail(ma_error *err, ma_status code, const char *format, ...) {

@@ -29,7 +29,8 @@ typedef struct ma_error {
 } ma_error;
 
 /* Fills `err` (may be NULL) and returns `code`, so that a failure is one statement:
- * `return ma_fail(err, MA_BAD_FILE, "%s: ...", path);`.  Too long a message ends in "...". */
+ * `return ma_fail(err, MA_BAD_FILE, "%s: ...", path);`.  Too long a message ends in "..."; control
+ * characters become '?'. */
 ma_status ma_fail(ma_error *err, ma_status code, const char *format, ...) MA_PRINTF(3, 4);
 
 /* Prepends "prefix: " to the message in `err` and returns its code: adds the place while unwinding. */

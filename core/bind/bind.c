@@ -88,12 +88,33 @@ ma_dtype bind_check_dtype(lua_State *L, int index) {
   return dtype;
 }
 
+static void check_table(lua_State *L, int index) {
+  if (!lua_istable(L, index)) bind_error(L, "a table is wanted, not a %s", luaL_typename(L, index));
+}
+
+lua_Integer bind_length(lua_State *L, int index) {
+  check_table(L, index);
+  return (lua_Integer)lua_rawlen(L, index);
+}
+
+int bind_item(lua_State *L, int index, lua_Integer i) {
+  check_table(L, index);
+  return lua_rawgeti(L, index, i);
+}
+
+int bind_field(lua_State *L, int index, const char *name) {
+  check_table(L, index);
+  index = lua_absindex(L, index);
+  lua_pushstring(L, name);
+  return lua_rawget(L, index);
+}
+
 int bind_check_shape(lua_State *L, int index, int64_t shape[MA_MAX_DIMS]) {
   bool is_table = lua_istable(L, index);
-  int n = is_table ? (int)luaL_len(L, index) : lua_gettop(L) - index + 1;
+  int n = is_table ? (int)bind_length(L, index) : lua_gettop(L) - index + 1;
   if (n > MA_MAX_DIMS) return bind_error(L, "a tensor has at most %d dims", MA_MAX_DIMS);
   for (int i = 0; i < n; i++) {
-    if (is_table) lua_geti(L, index, i + 1);
+    if (is_table) bind_item(L, index, i + 1);
     else lua_pushvalue(L, index + i);
     int is_integer;
     shape[i] = lua_tointegerx(L, -1, &is_integer);

@@ -2,7 +2,8 @@
  *
  * A userdata is made empty with its metatable set (armed), then filled: whatever raises in between, its __gc
  * cleans up.  Between acquiring a resource and anchoring it nothing may raise.  What a userdata refers to sits
- * in its user values, never in C globals: two Lua states work side by side.  Only main.c prints or exits. */
+ * in its user values, never in C globals: two Lua states work side by side.  Tables are read raw (bind_field):
+ * metamethods are a script's, and could close what is in use.  Only main.c prints or exits. */
 #ifndef MASSACT_BIND_BIND_H
 #define MASSACT_BIND_BIND_H
 
@@ -77,6 +78,12 @@ ma_dtype bind_check_dtype(lua_State *L, int index);
 int bind_check_shape(lua_State *L, int index, int64_t shape[MA_MAX_DIMS]);
 /* Raises unless every key of the table at `index` is one of the NULL-terminated `names`. */
 void bind_check_keys(lua_State *L, int index, const char *const *names);
+
+/* Length, items and fields of a script's table, as lua_rawlen and its like see them: a metamethod could close the very object that
+ * the arguments are read for.  Anything but a table raises. */
+lua_Integer bind_length(lua_State *L, int index);
+int bind_item(lua_State *L, int index, lua_Integer i);
+int bind_field(lua_State *L, int index, const char *name);
 
 /* ---- shared by the model's files ---- */
 

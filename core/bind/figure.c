@@ -16,17 +16,17 @@ static int figure_gc(lua_State *L) {
 
 static void read_text(lua_State *L, const char *name, char **out) {
   ma_error err;
-  if (lua_getfield(L, -1, name) != LUA_TNIL && ma_strdup(out, luaL_checkstring(L, -1), &err) != MA_OK) bind_raise(L, &err);
+  if (bind_field(L, -1, name) != LUA_TNIL && ma_strdup(out, luaL_checkstring(L, -1), &err) != MA_OK) bind_raise(L, &err);
   lua_pop(L, 1);
 }
 
 static void read_number(lua_State *L, const char *name, double *out) {
-  if (lua_getfield(L, -1, name) != LUA_TNIL) *out = luaL_checknumber(L, -1);
+  if (bind_field(L, -1, name) != LUA_TNIL) *out = luaL_checknumber(L, -1);
   lua_pop(L, 1);
 }
 
 static bool read_flag(lua_State *L, const char *name) {
-  lua_getfield(L, -1, name);
+  bind_field(L, -1, name);
   bool value = lua_toboolean(L, -1);
   lua_pop(L, 1);
   return value;
@@ -35,13 +35,13 @@ static bool read_flag(lua_State *L, const char *name) {
 /* A list of numbers; what is no number becomes NaN, which is not drawn. */
 static size_t read_numbers(lua_State *L, const char *name, double **out) {
   ma_error err;
-  lua_getfield(L, -1, name);
+  bind_field(L, -1, name);
   luaL_checktype(L, -1, LUA_TTABLE);
-  size_t n = (size_t)luaL_len(L, -1);
+  size_t n = (size_t)bind_length(L, -1);
   if (MA_NEW(out, n, &err) != MA_OK) bind_raise(L, &err);
   for (size_t i = 0; i < n; i++) {
     int fits;
-    lua_geti(L, -1, (lua_Integer)i + 1);
+    bind_item(L, -1, (lua_Integer)i + 1);
     (*out)[i] = lua_tonumberx(L, -1, &fits);
     if (!fits) (*out)[i] = NAN;
     lua_pop(L, 1);
@@ -51,7 +51,7 @@ static size_t read_numbers(lua_State *L, const char *name, double **out) {
 }
 
 static void read_color(lua_State *L, ma_color *out) {
-  lua_getfield(L, -1, "color");
+  bind_field(L, -1, "color");
   const char *name = luaL_optstring(L, -1, "blue");
   if (!ma_color_parse(out, name)) bind_error(L, "no color '%s'; there are names such as blue, and #rrggbb", name);
   lua_pop(L, 1);
@@ -61,13 +61,13 @@ static void read_color(lua_State *L, ma_color *out) {
 
 static void read_series(lua_State *L, ma_figure *f) {
   ma_error err;
-  lua_getfield(L, -1, "lines");
-  size_t n = (size_t)luaL_len(L, -1);
+  bind_field(L, -1, "lines");
+  size_t n = (size_t)bind_length(L, -1);
   if (MA_NEW(&f->series, n, &err) != MA_OK) bind_raise(L, &err);
   f->n_series = n;
   for (size_t i = 0; i < n; i++) {
     ma_series *s = &f->series[i];
-    lua_geti(L, -1, (lua_Integer)i + 1);
+    bind_item(L, -1, (lua_Integer)i + 1);
     s->n = read_numbers(L, "y", &s->y);
     if (read_numbers(L, "x", &s->x) != s->n) bind_error(L, "line: x and y differ in length");
     read_text(L, "label", &s->label);
@@ -80,21 +80,21 @@ static void read_series(lua_State *L, ma_figure *f) {
 
 static void read_bars(lua_State *L, ma_figure *f) {
   ma_error err;
-  if (lua_getfield(L, -1, "labels") == LUA_TTABLE) {
-    size_t n = (size_t)luaL_len(L, -1);
+  if (bind_field(L, -1, "labels") == LUA_TTABLE) {
+    size_t n = (size_t)bind_length(L, -1);
     if (MA_NEW(&f->labels, n, &err) != MA_OK) bind_raise(L, &err);
     f->n_labels = n;
     for (size_t i = 0; i < n; i++) {
-      lua_geti(L, -1, (lua_Integer)i + 1);
+      bind_item(L, -1, (lua_Integer)i + 1);
       if (ma_strdup(&f->labels[i], luaL_checkstring(L, -1), &err) != MA_OK) bind_raise(L, &err);
       lua_pop(L, 1);
     }
-    lua_getfield(L, -2, "groups");
-    size_t n_groups = (size_t)luaL_len(L, -1);
+    bind_field(L, -2, "groups");
+    size_t n_groups = (size_t)bind_length(L, -1);
     if (MA_NEW(&f->groups, n_groups, &err) != MA_OK) bind_raise(L, &err);
     f->n_groups = n_groups;
     for (size_t g = 0; g < n_groups; g++) {
-      lua_geti(L, -1, (lua_Integer)g + 1);
+      bind_item(L, -1, (lua_Integer)g + 1);
       if (read_numbers(L, "values", &f->groups[g].values) != n) bind_error(L, "bars: a value for each label is wanted");
       read_text(L, "label", &f->groups[g].label);
       read_color(L, &f->groups[g].color);
@@ -114,10 +114,10 @@ static int figure_save(lua_State *L) {
   lua_settop(L, 4);
   ma_figure *f = bind_new(L, BIND_FIGURE, sizeof *f, 0);
   ma_figure_init(f);
-  size_t n_pairs = lua_istable(L, 4) ? (size_t)luaL_len(L, 4) : 0;
+  size_t n_pairs = lua_istable(L, 4) ? (size_t)bind_length(L, 4) : 0;
   const char **metadata = lua_newuserdatauv(L, (n_pairs + 1) * sizeof *metadata, 0);
   for (size_t i = 0; i < n_pairs; i++) {
-    lua_geti(L, 4, (lua_Integer)i + 1);
+    bind_item(L, 4, (lua_Integer)i + 1);
     metadata[i] = luaL_checkstring(L, -1); /* the list keeps it alive */
     lua_pop(L, 1);
   }

@@ -3,7 +3,6 @@
 #include "format/json.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "bind/bind.h"
@@ -174,10 +173,12 @@ static int text(lua_State *L) {
   json_t **box = new_box(L);
   lua_pushvalue(L, 1);
   put_value(L, &(parent){.box = box}, 0);
-  char *made = json_dumps(*box, JSON_SORT_KEYS | JSON_ENCODE_ANY);
-  if (!made) return bind_error(L, "this value cannot be JSON");
-  lua_pushstring(L, made);
-  free(made);
+  /* Into memory of Lua's: pushing the text may raise, and jansson's would be lost. */
+  const size_t flags = JSON_SORT_KEYS | JSON_ENCODE_ANY;
+  size_t size = json_dumpb(*box, NULL, 0, flags);
+  if (size == 0) return bind_error(L, "this value cannot be JSON");
+  char *made = lua_newuserdatauv(L, size, 0);
+  lua_pushlstring(L, made, json_dumpb(*box, made, size, flags));
   return 1;
 }
 

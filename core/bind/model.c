@@ -54,21 +54,21 @@ static void read_field(lua_State *L, ma_spec *spec, const ma_field *field) {
 
 static void read_ropes(lua_State *L, int index, ma_spec *spec) {
   ma_error err;
-  if (lua_getfield(L, index, "ropes") == LUA_TTABLE) {
-    lua_Integer n = luaL_len(L, -1);
+  if (bind_field(L, index, "ropes") == LUA_TTABLE) {
+    lua_Integer n = bind_length(L, -1);
     if (n > MA_MAX_ROPES) bind_error(L, "spec: at most %d ropes", MA_MAX_ROPES);
     for (lua_Integer i = 0; i < n; i++) {
       ma_rotation *rope = &spec->ropes[i];
-      lua_geti(L, -1, i + 1);
-      lua_getfield(L, -1, "scale");
+      bind_item(L, -1, i + 1);
+      bind_field(L, -1, "scale");
       rope->scale = (float)luaL_optnumber(L, -1, 1);
-      lua_getfield(L, -2, "frequencies");
+      bind_field(L, -2, "frequencies");
       luaL_checktype(L, -1, LUA_TTABLE);
-      rope->n = luaL_len(L, -1);
+      rope->n = bind_length(L, -1);
       spec->n_ropes = (int)i + 1;
       if (MA_NEW(&rope->frequencies, rope->n, &err) != MA_OK) bind_raise(L, &err);
       for (int64_t f = 0; f < rope->n; f++) {
-        lua_geti(L, -1, f + 1);
+        bind_item(L, -1, f + 1);
         rope->frequencies[f] = (float)luaL_checknumber(L, -1);
         lua_pop(L, 1);
       }
@@ -80,17 +80,17 @@ static void read_ropes(lua_State *L, int index, ma_spec *spec) {
 
 /* A list with a whole number a layer; false where the field is absent. */
 static bool push_layer_list(lua_State *L, int index, const char *name, const ma_spec *spec) {
-  if (lua_getfield(L, index, name) == LUA_TNIL) {
+  if (bind_field(L, index, name) == LUA_TNIL) {
     lua_pop(L, 1);
     return false;
   }
   luaL_checktype(L, -1, LUA_TTABLE);
-  if (luaL_len(L, -1) != spec->n_layers) bind_error(L, "spec: %s has a value for each layer", name);
+  if (bind_length(L, -1) != spec->n_layers) bind_error(L, "spec: %s has a value for each layer", name);
   return true;
 }
 
 static lua_Integer list_item(lua_State *L, int64_t i) {
-  lua_geti(L, -1, i + 1);
+  bind_item(L, -1, i + 1);
   lua_Integer value = luaL_checkinteger(L, -1);
   lua_pop(L, 1);
   return value;

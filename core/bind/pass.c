@@ -48,7 +48,7 @@ static void make_ids(lua_State *L, bind_pass *p, lua_Integer n_sequences, lua_In
 
 static int64_t id_at(lua_State *L, int table, lua_Integer i) {
   int is_integer;
-  lua_geti(L, table, i);
+  bind_item(L, table, i);
   int64_t id = lua_tointegerx(L, -1, &is_integer);
   if (!is_integer) bind_error(L, "token id %lld is no integer", (long long)i);
   lua_pop(L, 1);
@@ -71,24 +71,24 @@ static void read_ids(lua_State *L, bind_pass *p, int index) {
     return;
   }
   luaL_checktype(L, index, LUA_TTABLE);
-  bool is_batch = lua_geti(L, index, 1) == LUA_TTABLE;
+  bool is_batch = bind_item(L, index, 1) == LUA_TTABLE;
   lua_pop(L, 1);
-  lua_Integer n_sequences = is_batch ? luaL_len(L, index) : 1, n_tokens;
+  lua_Integer n_sequences = is_batch ? bind_length(L, index) : 1, n_tokens;
   if (is_batch) {
-    lua_geti(L, index, 1);
-    n_tokens = luaL_len(L, -1);
+    bind_item(L, index, 1);
+    n_tokens = bind_length(L, -1);
     lua_pop(L, 1);
   } else {
-    n_tokens = luaL_len(L, index);
+    n_tokens = bind_length(L, index);
   }
   make_ids(L, p, n_sequences, n_tokens);
   for (lua_Integer b = 0; b < n_sequences; b++) {
-    if (is_batch) lua_geti(L, index, b + 1);
+    if (is_batch) bind_item(L, index, b + 1);
     else lua_pushvalue(L, index);
     luaL_checktype(L, -1, LUA_TTABLE);
-    if (luaL_len(L, -1) != n_tokens)
+    if (bind_length(L, -1) != n_tokens)
       bind_error(L, "sequence %lld has %lld tokens, the first has %lld: a batch is rectangular", (long long)b + 1,
-                 (long long)luaL_len(L, -1), (long long)n_tokens);
+                 (long long)bind_length(L, -1), (long long)n_tokens);
     for (lua_Integer i = 0; i < n_tokens; i++) p->ids[b * n_tokens + i] = id_at(L, lua_gettop(L), i + 1);
     lua_pop(L, 1);
   }
@@ -97,7 +97,7 @@ static void read_ids(lua_State *L, bind_pass *p, int index) {
 /* ---- options ---- */
 
 static bool option(lua_State *L, const char *name) {
-  bool value = lua_getfield(L, 3, name) != LUA_TNIL && lua_toboolean(L, -1);
+  bool value = bind_field(L, 3, name) != LUA_TNIL && lua_toboolean(L, -1);
   lua_pop(L, 1);
   return value;
 }
@@ -131,12 +131,12 @@ static void add_captured(lua_State *L, bind_pass *p, const char *pattern) {
 }
 
 static void read_captures(lua_State *L, bind_pass *p) {
-  int type = lua_getfield(L, 3, "capture");
+  int type = bind_field(L, 3, "capture");
   if (type == LUA_TSTRING) {
     add_captured(L, p, lua_tostring(L, -1));
   } else if (type == LUA_TTABLE) {
-    for (lua_Integer i = 1, n = luaL_len(L, -1); i <= n; i++) {
-      lua_geti(L, -1, i);
+    for (lua_Integer i = 1, n = bind_length(L, -1); i <= n; i++) {
+      bind_item(L, -1, i);
       add_captured(L, p, luaL_checkstring(L, -1));
       lua_pop(L, 1);
     }
@@ -149,13 +149,13 @@ static void read_captures(lua_State *L, bind_pass *p) {
 /* start_at = {point = , value = }; the value's table stays on the stack, so that the tensor stays alive. */
 static void read_start(lua_State *L, ma_request *request, ma_place *place) {
   static const char *const keys[] = {"point", "value", NULL};
-  if (lua_getfield(L, 3, "start_at") == LUA_TNIL) return;
+  if (bind_field(L, 3, "start_at") == LUA_TNIL) return;
   bind_check_keys(L, -1, keys);
   int table = lua_gettop(L);
-  lua_getfield(L, table, "point");
+  bind_field(L, table, "point");
   *place = one_place(L, "start_at");
   request->start = place;
-  lua_getfield(L, table, "value");
+  bind_field(L, table, "value");
   request->start_value = bind_check_tensor(L, -1);
 }
 
@@ -238,11 +238,12 @@ int bind_model_forward(lua_State *L) {
   request = (ma_request){.ids = p->ids, .n_sequences = p->n_sequences, .n_tokens = p->n_tokens,
                          .wants_logits = option(L, "logits"), .wants_losses = wants_loss || wants_each};
   if (request.wants_losses && p->n_tokens < 2) return bind_error(L, "a loss needs at least two tokens");
-  if (lua_getfield(L, 3, "stop_at") != LUA_TNIL) {
+  if (bind_field(L, 3, "stop_at") != LUA_TNIL) {
     stop = one_place(L, "stop_at");
     request.stop = &stop;
   }
   read_start(L, &request, &start);
+  bind_check_model(L, 1); /* reading may have called metamethods, and they the model's close() */
   if (p->n_places) {
     if (ma_visitors_attach(&m->model->visitors, &p->capture.visitor, p->places, p->n_places, &err) != MA_OK)
       return bind_raise(L, &err);

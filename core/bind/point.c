@@ -58,7 +58,7 @@ static bool through_path(char *out, size_t size, const char *path, const char *p
 ma_status bind_find_places(lua_State *L, int model_index, ma_place **places, size_t *n, const char *name,
                            ma_error *err) {
   char translated[256];
-  bind_model *m = lua_touserdata(L, model_index);
+  bind_model *m = bind_check_model(L, model_index);
   ma_status st = ma_places_match(places, n, &m->model->spec, name, err);
   if (st == MA_OK) return st;
   model_index = lua_absindex(L, model_index);
@@ -161,6 +161,19 @@ static int call_hook(lua_State *L) {
   return 0;
 }
 
+/* (handles, error, name): keeps the error.  A string gets the point's name in front; any other error object passes as
+ * it is. */
+static int keep_error(lua_State *L) {
+  if (lua_type(L, 2) == LUA_TSTRING) {
+    lua_pushfstring(L, "%s: %s", (const char *)lua_touserdata(L, 3), lua_tostring(L, 2));
+    lua_replace(L, 2);
+  }
+  lua_settop(L, 2);
+  lua_setfield(L, 1, "error");
+  return 0;
+}
+
+/* Nothing here may raise past the pass below it: whatever makes strings or tables runs protected. */
 static ma_status visit_hook(ma_visitor *self, ma_tensor *x, const ma_at *at, ma_error *err) {
   bind_handle *h = (bind_handle *)(void *)self;
   lua_State *L = h->model->L;
@@ -172,18 +185,17 @@ static ma_status visit_hook(ma_visitor *self, ma_tensor *x, const ma_at *at, ma_
   lua_pushvalue(L, -2);
   lua_pushlightuserdata(L, x);
   lua_pushlightuserdata(L, (void *)(uintptr_t)at);
-  int result = lua_pcall(L, 3, 0, 0);
-  if (result != LUA_OK) {
-    /* A string gets the point's name in front; any other error object passes as it is. */
-    if (lua_type(L, -1) == LUA_TSTRING) {
-      lua_pushfstring(L, "%s: %s", at->name, lua_tostring(L, -1));
-      lua_replace(L, -2);
-    }
-    lua_setfield(L, top + 1, "error");
-    ma_fail(err, MA_CALLBACK, "a hook at '%s' failed", at->name);
+  ma_status st = MA_OK;
+  if (lua_pcall(L, 3, 0, 0) != LUA_OK) {
+    lua_pushcfunction(L, keep_error);
+    lua_pushvalue(L, top + 1);
+    lua_pushvalue(L, -3);
+    lua_pushlightuserdata(L, (void *)(uintptr_t)at->name);
+    if (lua_pcall(L, 3, 0, 0) == LUA_OK) st = ma_fail(err, MA_CALLBACK, "a hook at '%s' failed", at->name);
+    else st = ma_fail(err, MA_NO_MEMORY, "a hook at '%s' failed: out of memory", at->name);
   }
   lua_settop(L, top);
-  return result == LUA_OK ? MA_OK : MA_CALLBACK;
+  return st;
 }
 
 static int point_hook(lua_State *L) {
@@ -237,18 +249,18 @@ static int point_probe(lua_State *L) {
   bool has_entries = false;
   double above = 100, ratio = 1000; /* Sun et al. 2024 */
   luaL_checktype(L, 2, LUA_TTABLE);
-  for (lua_Integer i = 1, n = luaL_len(L, 2); i <= n; i++) {
-    lua_geti(L, 2, i);
+  for (lua_Integer i = 1, n = bind_length(L, 2); i <= n; i++) {
+    bind_item(L, 2, i);
     want(L, luaL_checkstring(L, -1), &wanted, &n_top);
     lua_pop(L, 1);
   }
   if (!lua_isnoneornil(L, 3)) {
     bind_check_keys(L, 3, keys);
-    if (lua_getfield(L, 3, "entries") != LUA_TNIL) {
+    if (bind_field(L, 3, "entries") != LUA_TNIL) {
       bind_check_keys(L, -1, limits);
       has_entries = true;
-      if (lua_getfield(L, -1, "above") != LUA_TNIL) above = luaL_checknumber(L, -1);
-      if (lua_getfield(L, -2, "ratio") != LUA_TNIL) ratio = luaL_checknumber(L, -1);
+      if (bind_field(L, -1, "above") != LUA_TNIL) above = luaL_checknumber(L, -1);
+      if (bind_field(L, -2, "ratio") != LUA_TNIL) ratio = luaL_checknumber(L, -1);
     }
   }
   lua_settop(L, 3);
@@ -341,13 +353,13 @@ static int probe_lookup(lua_State *L, const ma_probe *p, const char *key) {
 /* ---- patch ---- */
 
 static void read_indices(lua_State *L, const char *name, ma_patch *patch, ma_patch_axis axis) {
-  if (lua_getfield(L, 2, name) != LUA_TNIL) {
+  if (bind_field(L, 2, name) != LUA_TNIL) {
     ma_error err;
     luaL_checktype(L, -1, LUA_TTABLE);
-    lua_Integer n = luaL_len(L, -1);
+    lua_Integer n = bind_length(L, -1);
     if (MA_NEW(&patch->picked[axis], n, &err) != MA_OK) bind_raise(L, &err);
     for (lua_Integer i = 0; i < n; i++) {
-      lua_geti(L, -1, i + 1);
+      bind_item(L, -1, i + 1);
       patch->picked[axis][i] = luaL_checkinteger(L, -1);
       lua_pop(L, 1);
     }
@@ -359,10 +371,10 @@ static void read_indices(lua_State *L, const char *name, ma_patch *patch, ma_pat
 static void read_values(lua_State *L, ma_patch *patch) {
   ma_error err;
   bool is_list = lua_istable(L, -1);
-  lua_Integer n = is_list ? luaL_len(L, -1) : 1;
+  lua_Integer n = is_list ? bind_length(L, -1) : 1;
   if (MA_NEW(&patch->values, n, &err) != MA_OK) bind_raise(L, &err);
   for (lua_Integer i = 0; i < n; i++) {
-    if (is_list) lua_geti(L, -1, i + 1);
+    if (is_list) bind_item(L, -1, i + 1);
     else lua_pushvalue(L, -1);
     patch->values[i] = luaL_checknumber(L, -1);
     lua_pop(L, 1);
@@ -381,7 +393,7 @@ static int point_patch(lua_State *L) {
   bind_handle *h = new_handle(L, 1, PATCH);
   ma_patch_init(&h->u.patch, MA_PATCH_SET);
   for (int k = 0; k < 3; k++) {
-    if (lua_getfield(L, 2, kinds[k]) != LUA_TNIL) {
+    if (bind_field(L, 2, kinds[k]) != LUA_TNIL) {
       if (++n_kinds == 1) {
         h->u.patch.kind = (ma_patch_kind)k;
         read_values(L, &h->u.patch);

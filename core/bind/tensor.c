@@ -16,15 +16,24 @@ static int done(lua_State *L, ma_status st, const ma_error *err) {
   return 1;
 }
 
-/* The operand at `index`: a tensor, or a number as a scalar of `like`'s type (f32 where an integer tensor
- * meets a fraction). */
+/* The type of a number beside a tensor of type `like`: the same where it can hold the number; beside integers the
+ * next that can, i64 or f32. */
+static ma_dtype dtype_of_number(double number, ma_dtype like) {
+  if (ma_dtype_is_float(like)) return like;
+  if (number != floor(number) || number < -0x1p63 || number >= 0x1p63) return MA_F32;
+  bool fits = like == MA_U8    ? number >= 0 && number <= UINT8_MAX
+              : like == MA_I32 ? number >= INT32_MIN && number <= INT32_MAX
+                               : true;
+  return fits ? like : MA_I64;
+}
+
+/* The operand at `index`: a tensor, or a number as a scalar. */
 static const ma_tensor *operand(lua_State *L, int index, const ma_tensor *like) {
   const ma_tensor *t = bind_test_tensor(L, index);
   if (t) return t;
   ma_error err;
   double number = luaL_checknumber(L, index);
-  ma_dtype dtype = like->dtype;
-  if (!ma_dtype_is_float(dtype) && number != floor(number)) dtype = MA_F32;
+  ma_dtype dtype = dtype_of_number(number, like->dtype);
   ma_tensor *scalar = bind_new_tensor(L);
   ma_status st = ma_tensor_new(scalar, ma_tensor_device(like), dtype, 0, NULL, &err);
   if (st == MA_OK) st = ma_fill(scalar, number, &err);
@@ -110,7 +119,7 @@ static int read_dim(lua_State *L, const ma_tensor *a, int index, bool *keep) {
   int dim = lua_isnoneornil(L, index) ? MA_ALL : bind_check_dim(L, index, a->n_dims);
   if (!lua_isnoneornil(L, index + 1)) {
     bind_check_keys(L, index + 1, keys);
-    lua_getfield(L, index + 1, "keep");
+    bind_field(L, index + 1, "keep");
     *keep = lua_toboolean(L, -1);
     lua_pop(L, 1);
   }
@@ -156,7 +165,7 @@ static int t_sort(lua_State *L) {
   bool descending = false;
   if (!lua_isnil(L, 3)) {
     bind_check_keys(L, 3, keys);
-    lua_getfield(L, 3, "descending");
+    bind_field(L, 3, "descending");
     descending = lua_toboolean(L, -1);
   }
   ma_tensor *values = bind_new_tensor(L), *index = bind_new_tensor(L);
@@ -453,8 +462,8 @@ static int t_to(lua_State *L) {
   bind_check_keys(L, 2, keys);
   ma_dtype dtype = t->dtype;
   ma_device *device = ma_tensor_device(t);
-  if (lua_getfield(L, 2, "dtype") != LUA_TNIL) dtype = bind_check_dtype(L, -1);
-  if (lua_getfield(L, 2, "device") != LUA_TNIL && ma_device_find(&device, luaL_checkstring(L, -1), &err) != MA_OK)
+  if (bind_field(L, 2, "dtype") != LUA_TNIL) dtype = bind_check_dtype(L, -1);
+  if (bind_field(L, 2, "device") != LUA_TNIL && ma_device_find(&device, luaL_checkstring(L, -1), &err) != MA_OK)
     return bind_raise(L, &err);
   if (!ma_dtype_is_written(dtype) && dtype != t->dtype)
     return bind_error(L, "to: massact reads %s but does not write it", ma_dtype_describe(dtype)->name);
@@ -483,10 +492,10 @@ static int nested_shape(lua_State *L, int64_t *shape) {
   int top = lua_gettop(L);
   while (lua_istable(L, -1)) {
     if (n == MA_MAX_DIMS) bind_error(L, "a tensor has at most %d dims", MA_MAX_DIMS);
-    shape[n++] = luaL_len(L, -1);
+    shape[n++] = bind_length(L, -1);
     if (shape[n - 1] == 0) break;
     luaL_checkstack(L, 4, "a nested table");
-    lua_geti(L, -1, 1);
+    bind_item(L, -1, 1);
   }
   lua_settop(L, top);
   return n;
@@ -500,12 +509,12 @@ static void fill_nested(lua_State *L, ma_tensor *t, int dim, int64_t *index) {
     if (ma_tensor_set(t, index, lua_tonumber(L, -1), &err) != MA_OK) bind_raise(L, &err);
     return;
   }
-  if (!lua_istable(L, -1) || luaL_len(L, -1) != t->shape[dim])
+  if (!lua_istable(L, -1) || bind_length(L, -1) != t->shape[dim])
     bind_error(L, "the nested table is ragged: dim %d should have %lld elements everywhere", dim, (long long)t->shape[dim]);
   luaL_checkstack(L, 4, "a nested table");
   for (int64_t i = 0; i < t->shape[dim]; i++) {
     index[dim] = i;
-    lua_geti(L, -1, i + 1);
+    bind_item(L, -1, i + 1);
     fill_nested(L, t, dim + 1, index);
     lua_pop(L, 1);
   }
@@ -566,13 +575,15 @@ static int new_random(lua_State *L) {
 static int concat(lua_State *L) {
   ma_error err;
   luaL_checktype(L, 1, LUA_TTABLE);
-  lua_Integer n = luaL_len(L, 1);
+  /* The list itself, past any metamethods: what it holds stays alive as long as it does. */
+  lua_Integer n = (lua_Integer)lua_rawlen(L, 1);
   if (n < 1) return bind_error(L, "cat needs at least one tensor");
+  if (n > INT32_MAX) return bind_error(L, "cat joins at most %d tensors", INT32_MAX);
   lua_settop(L, 2);
   const ma_tensor **parts = lua_newuserdatauv(L, (size_t)n * sizeof *parts, 0);
   luaL_checkstack(L, 8, "cat");
   for (lua_Integer i = 0; i < n; i++) {
-    lua_geti(L, 1, i + 1);
+    lua_rawgeti(L, 1, i + 1);
     parts[i] = bind_check_tensor(L, -1); /* kept alive by the list */
     lua_pop(L, 1);
   }

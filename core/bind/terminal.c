@@ -24,12 +24,12 @@ static char *prompt_of(EditLine *line) {
 
 /* Longest common beginning of the candidates in the table on top of the stack, after `have` bytes. */
 static size_t common(lua_State *L, lua_Integer n, size_t have, const char **first) {
-  lua_geti(L, -1, 1);
+  bind_item(L, -1, 1);
   size_t length;
   *first = lua_tolstring(L, -1, &length);
   lua_pop(L, 1); /* the table keeps it */
   for (lua_Integer i = 2; i <= n; i++) {
-    lua_geti(L, -1, i);
+    bind_item(L, -1, i);
     const char *other = lua_tostring(L, -1);
     size_t same = have;
     while (same < length && other[same] && other[same] == (*first)[same]) same++;
@@ -51,7 +51,7 @@ static unsigned char complete(EditLine *line, int key) {
   lua_pushlstring(L, info->buffer, (size_t)(info->cursor - info->buffer));
   if (lua_pcall(L, 1, 2, 0) == LUA_OK && lua_istable(L, -1)) {
     size_t have = (size_t)lua_tointeger(L, -2);
-    lua_Integer n = luaL_len(L, -1);
+    lua_Integer n = bind_length(L, -1);
     const char *first;
     size_t length = n > 0 ? common(L, n, have, &first) : 0;
     if (length > have) {
@@ -61,7 +61,7 @@ static unsigned char complete(EditLine *line, int key) {
     } else if (n > 1) {
       putchar('\n');
       for (lua_Integer i = 1; i <= n && i <= 60; i++) {
-        lua_geti(L, -1, i);
+        bind_item(L, -1, i);
         printf("%s  ", lua_tostring(L, -1));
         lua_pop(L, 1);
       }

@@ -47,7 +47,7 @@ static bool flag(lua_State *L, int index, const char *name) {
   if (lua_isnoneornil(L, index)) return false;
   const char *const keys[] = {name, NULL};
   bind_check_keys(L, index, keys);
-  bool value = lua_getfield(L, index, name) != LUA_TNIL && lua_toboolean(L, -1);
+  bool value = bind_field(L, index, name) != LUA_TNIL && lua_toboolean(L, -1);
   lua_pop(L, 1);
   return value;
 }
@@ -55,11 +55,12 @@ static bool flag(lua_State *L, int index, const char *name) {
 static int tokenizer_encode(lua_State *L) {
   ma_error err;
   size_t length, n;
-  const ma_tokenizer *t = check(L);
+  check(L);
   const char *text = luaL_checklstring(L, 2, &length);
   bool special = flag(L, 3, "special");
   void **ids = new_buffer(L);
-  if (ma_tokenizer_encode(t, text, length, special, (int32_t **)ids, &n, &err) != MA_OK) return bind_raise(L, &err);
+  /* Asked for last: making the buffer may collect garbage, and a finaliser close the tokenizer. */
+  if (ma_tokenizer_encode(check(L), text, length, special, (int32_t **)ids, &n, &err) != MA_OK) return bind_raise(L, &err);
   lua_createtable(L, (int)n, 0);
   for (size_t i = 0; i < n; i++) {
     lua_pushinteger(L, ((int32_t *)*ids)[i]);
@@ -71,20 +72,20 @@ static int tokenizer_encode(lua_State *L) {
 static int tokenizer_decode(lua_State *L) {
   ma_error err;
   size_t length;
-  const ma_tokenizer *t = check(L);
+  check(L);
   luaL_checktype(L, 2, LUA_TTABLE);
-  lua_Integer n = luaL_len(L, 2);
+  lua_Integer n = bind_length(L, 2);
   bool skip = flag(L, 3, "skip_special");
   int32_t *ids = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *ids, 0);
   for (lua_Integer i = 0; i < n; i++) {
-    lua_geti(L, 2, i + 1);
+    bind_item(L, 2, i + 1);
     lua_Integer id = luaL_checkinteger(L, -1);
     if (id < 0 || id > INT32_MAX) return bind_error(L, "decode: id %lld is outside the vocabulary", (long long)id);
     ids[i] = (int32_t)id;
     lua_pop(L, 1);
   }
   void **text = new_buffer(L);
-  if (ma_tokenizer_decode(t, ids, (size_t)n, skip, (char **)text, &length, &err) != MA_OK) return bind_raise(L, &err);
+  if (ma_tokenizer_decode(check(L), ids, (size_t)n, skip, (char **)text, &length, &err) != MA_OK) return bind_raise(L, &err);
   lua_pushlstring(L, *text, length);
   return 1;
 }

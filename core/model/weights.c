@@ -227,6 +227,8 @@ ma_status ma_weights_bind(ma_weights *w, const char *name, const ma_tensor *t, m
                    (long long)w->spec->n_experts);
   if (slot_need(w->spec, slot) == NEED_NOTHING)
     return ma_fail(err, MA_BAD_FILE, "weight slot '%s' is filled, but this spec has no use for it", name);
+  if (!ma_dtype_is_float(t->dtype) && !ma_dtype_is_block(t->dtype))
+    return ma_fail(err, MA_BAD_FILE, "it has dtype %s; weights are floats", ma_dtype_describe(t->dtype)->name);
   ma_status st = check_shape(w, slot, name, t, err);
   if (st != MA_OK) return st;
   bound *b = bound_at(w, slot, is_expert ? layer * w->spec->n_experts + expert : layer);

@@ -61,7 +61,9 @@ static ma_status encode(sink *s, cairo_surface_t *surface, png_bytep line, doubl
   png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, s, on_error, on_warning);
   if (!png) return ma_fail(s->err, MA_NO_MEMORY, "libpng: out of memory");
   info = png_create_info_struct(png);
-  if (setjmp(s->back) == 0 && info) {
+  if (!info) {
+    s->st = ma_fail(s->err, MA_NO_MEMORY, "libpng: out of memory");
+  } else if (setjmp(s->back) == 0) {
     png_uint_32 per_meter = (png_uint_32)lround(dpi / 0.0254);
     png_set_write_fn(png, s, on_write, on_flush);
     png_set_IHDR(png, info, (png_uint_32)width, (png_uint_32)height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,

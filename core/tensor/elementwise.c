@@ -68,12 +68,15 @@ ma_status ma_fill(ma_tensor *out, double value, ma_error *err) {
 ma_status ma_copy(ma_tensor *out, const ma_tensor *a, ma_error *err) {
   ma_op op = ma_op_begin("copy", out, err);
   ma_status st = MA_OK;
+  ma_tensor held = {0};
   MA_TRY(ma_op_input(&op, a));
   if (out->storage && !ma_dtype_is_written(out->dtype) && out->dtype != a->dtype)
     return ma_fail(err, MA_UNSUPPORTED, "copy cannot write %s", ma_dtype_describe(out->dtype)->name);
+  MA_TRY(ma_op_unalias(&a, &held, out, a, err));
   MA_TRY(ma_op_output(&op, out->storage ? out->dtype : a->dtype, a->n_dims, a->shape));
   MA_TRY(ma_op_run(&op, copy, out, a, err));
 done:
+  ma_tensor_release(&held);
   return ma_op_end(&op, st);
 }
 
@@ -106,12 +109,15 @@ ma_status ma_binary(ma_tensor *out, ma_binary_kind kind, const ma_tensor *a, con
   ma_status st = MA_OK;
   int n_dims;
   int64_t shape[MA_MAX_DIMS];
+  ma_tensor held = {0};
   MA_TRY(ma_op_plain(&op, a));
   MA_TRY(ma_op_plain(&op, b));
   MA_TRY(ma_op_broadcast(&op, &n_dims, shape, a, b));
+  MA_TRY(ma_op_unalias(&b, &held, out, b, err));
   MA_TRY(ma_op_output(&op, binary_dtype(kind, a->dtype, b->dtype), n_dims, shape));
   MA_TRY(ma_op_run(&op, binary, out, kind, a, b, err));
 done:
+  ma_tensor_release(&held);
   return ma_op_end(&op, st);
 }
 
@@ -120,13 +126,14 @@ ma_status ma_where(ma_tensor *out, const ma_tensor *condition, const ma_tensor *
   ma_op op = ma_op_begin("where", out, err);
   ma_status st = MA_OK;
   int n_dims;
+  int64_t shape[MA_MAX_DIMS];
   ma_tensor both = {0};
   MA_TRY(ma_op_plain(&op, condition));
   MA_TRY(ma_op_plain(&op, a));
   MA_TRY(ma_op_plain(&op, b));
   MA_TRY(ma_op_broadcast(&op, &both.n_dims, both.shape, a, b));
-  MA_TRY(ma_op_broadcast(&op, &n_dims, both.shape, condition, &both));
-  MA_TRY(ma_op_output(&op, common_dtype(a->dtype, b->dtype), n_dims, both.shape));
+  MA_TRY(ma_op_broadcast(&op, &n_dims, shape, condition, &both));
+  MA_TRY(ma_op_output(&op, common_dtype(a->dtype, b->dtype), n_dims, shape));
   MA_TRY(ma_op_run(&op, where, out, condition, a, b, err));
 done:
   return ma_op_end(&op, st);

@@ -18,6 +18,8 @@ ma_status ma_matmul(ma_tensor *out, const ma_tensor *a, const ma_tensor *b, ma_e
   batch_a.n_dims -= 2;
   batch_b.n_dims -= 2;
   MA_TRY(ma_op_broadcast(&op, &n_dims, shape, &batch_a, &batch_b));
+  if (a->shape[a->n_dims - 2] > INT32_MAX || a->shape[a->n_dims - 1] > INT32_MAX || b->shape[b->n_dims - 1] > INT32_MAX)
+    MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "matmul: a matrix has at most 2^31 - 1 rows and columns"));
   shape[n_dims++] = a->shape[a->n_dims - 2];
   shape[n_dims++] = b->shape[b->n_dims - 1];
   MA_TRY(ma_op_output(&op, MA_F32, n_dims, shape));

@@ -56,6 +56,7 @@ ma_status ma_dyt(ma_tensor *out, const ma_tensor *x, const ma_tensor *alpha, con
   ma_status st = MA_OK;
   MA_TRY(check_rows(&op, x));
   MA_TRY(ma_op_plain(&op, alpha));
+  if (!alpha || !weight) MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "dyt wants alpha and a weight"));
   if (ma_tensor_count(alpha) != 1) MA_TRY(ma_op_misfit(&op, x, alpha));
   MA_TRY(check_parameter(&op, x, weight));
   MA_TRY(check_parameter(&op, x, bias));
@@ -70,6 +71,8 @@ ma_status ma_gated(ma_tensor *out, ma_unary_kind activation, const ma_tensor *ga
   ma_status st = MA_OK;
   MA_TRY(ma_op_plain(&op, gate));
   MA_TRY(ma_op_plain(&op, up));
+  if (gate->n_dims < 1 || !ma_dtype_is_float(gate->dtype))
+    MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "gated works on floats of at least one dim"));
   if (!ma_tensor_same_shape(gate, up) || gate->dtype != up->dtype) MA_TRY(ma_op_misfit(&op, gate, up));
   MA_TRY(ma_op_output(&op, gate->dtype, gate->n_dims, gate->shape));
   MA_TRY(ma_op_run(&op, gated, out, activation, gate, up, err));

@@ -21,6 +21,13 @@ ma_status ma_op_plain(ma_op *op, const ma_tensor *t) {
                  ma_dtype_describe(t->dtype)->name);
 }
 
+/* Elements of a broadcast view are one: what is written to one of them would be written to all. */
+static bool is_broadcast(const ma_tensor *t) {
+  for (int i = 0; i < t->n_dims; i++)
+    if (t->shape[i] > 1 && t->strides[i] == 0) return true;
+  return false;
+}
+
 ma_status ma_op_output(ma_op *op, ma_dtype dtype, int n_dims, const int64_t *shape) {
   char has[MA_SHAPE_TEXT], wants[MA_SHAPE_TEXT];
   ma_tensor *out = op->out;
@@ -37,8 +44,30 @@ ma_status ma_op_output(ma_op *op, ma_dtype dtype, int n_dims, const int64_t *sha
   if (out->n_dims != n_dims || memcmp(out->shape, shape, (size_t)n_dims * sizeof *shape) != 0)
     return ma_fail(op->err, MA_BAD_ARGUMENT, "%s gives %s, not the %s of its output", op->name,
                    ma_shape_text(wants, n_dims, shape), ma_shape_text(has, out->n_dims, out->shape));
+  if (is_broadcast(out))
+    return ma_fail(op->err, MA_BAD_ARGUMENT, "%s cannot write to the broadcast view %s; clone() it first", op->name,
+                   ma_shape_text(has, out->n_dims, out->shape));
   ma_storage_written(out->storage);
   return MA_OK;
+}
+
+/* Element offset of the last element; strides are never negative. */
+static int64_t last_element(const ma_tensor *t) {
+  int64_t at = t->offset;
+  for (int i = 0; i < t->n_dims; i++) {
+    if (t->shape[i] == 0) return -1;
+    at += (t->shape[i] - 1) * t->strides[i];
+  }
+  return at;
+}
+
+ma_status ma_op_unalias(const ma_tensor **as, ma_tensor *held, const ma_tensor *out, const ma_tensor *t, ma_error *err) {
+  size_t used = (size_t)t->n_dims * sizeof *t->shape;
+  *as = t;
+  if (!out->storage || out->storage != t->storage || out->offset > last_element(t) || t->offset > last_element(out)) return MA_OK;
+  if (t->offset == out->offset && ma_tensor_same_shape(t, out) && memcmp(t->strides, out->strides, used) == 0) return MA_OK;
+  *as = held;
+  return ma_tensor_convert(held, t, t->dtype, err);
 }
 
 ma_status ma_op_misfit(const ma_op *op, const ma_tensor *a, const ma_tensor *b) {

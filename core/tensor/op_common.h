@@ -23,6 +23,9 @@ ma_status ma_op_input(ma_op *op, const ma_tensor *t);
 ma_status ma_op_plain(ma_op *op, const ma_tensor *t);
 /* Makes the output, or checks the one that was given. */
 ma_status ma_op_output(ma_op *op, ma_dtype dtype, int n_dims, const int64_t *shape);
+/* `t` as an input that writing to `out` cannot change while it is read: `t` itself, or a copy of it in *held (released by
+ * the caller) where their elements interleave and they are not the same view. */
+ma_status ma_op_unalias(const ma_tensor **as, ma_tensor *held, const ma_tensor *out, const ma_tensor *t, ma_error *err);
 /* Fails with both shapes: "linear: [..] does not fit [..]". */
 ma_status ma_op_misfit(const ma_op *op, const ma_tensor *a, const ma_tensor *b);
 /* Ends the call: the status, after cleaning up. */

@@ -20,18 +20,25 @@ const char *ma_shape_text(char text[MA_SHAPE_TEXT], int n_dims, const int64_t *s
   return text;
 }
 
+bool ma_shape_fits(int n_dims, const int64_t *shape) {
+  uint64_t count = 1;
+  for (int i = 0; i < n_dims; i++) {
+    if (shape[i] < 0 || !ma_mul_u64(count, shape[i] > 0 ? (uint64_t)shape[i] : 1, &count) || count > INT64_MAX / 16)
+      return false;
+  }
+  return true;
+}
+
 /* Bytes of a contiguous tensor; rows of block types must be whole blocks. */
 static ma_status bytes_of(size_t *out, ma_dtype dtype, int n_dims, const int64_t *shape, ma_error *err) {
   char text[MA_SHAPE_TEXT];
   const ma_dtype_info *info = ma_dtype_describe(dtype);
   if (n_dims < 0 || n_dims > MA_MAX_DIMS)
     return ma_fail(err, MA_BAD_ARGUMENT, "a tensor has at most %d dims, not %d", MA_MAX_DIMS, n_dims);
+  if (!ma_shape_fits(n_dims, shape))
+    return ma_fail(err, MA_BAD_ARGUMENT, "a tensor cannot have shape %s", ma_shape_text(text, n_dims, shape));
   uint64_t count = 1;
-  for (int i = 0; i < n_dims; i++) {
-    if (shape[i] < 0 || !ma_mul_u64(count, (uint64_t)shape[i], &count) || count > INT64_MAX / 16)
-      return ma_fail(err, MA_BAD_ARGUMENT, "a tensor cannot have shape %s",
-                     ma_shape_text(text, n_dims, shape));
-  }
+  for (int i = 0; i < n_dims; i++) count *= (uint64_t)shape[i];
   if (info->block > 1 && (n_dims == 0 || shape[n_dims - 1] % info->block != 0))
     return ma_fail(err, MA_BAD_ARGUMENT, "rows of a %s tensor are multiples of %u elements, not %s",
                    info->name, info->block, ma_shape_text(text, n_dims, shape));
@@ -112,11 +119,13 @@ size_t ma_tensor_bytes(const ma_tensor *t) {
 
 bool ma_tensor_is_contiguous(const ma_tensor *t) {
   int64_t stride = 1;
+  bool is_packed = true;
   for (int i = t->n_dims - 1; i >= 0; i--) {
-    if (t->shape[i] != 1 && t->strides[i] != stride) return false;
+    if (t->shape[i] == 0) return true; /* nothing lies anywhere */
+    if (t->shape[i] != 1 && t->strides[i] != stride) is_packed = false;
     stride *= t->shape[i];
   }
-  return true;
+  return is_packed;
 }
 
 bool ma_tensor_same_shape(const ma_tensor *a, const ma_tensor *b) {

@@ -48,6 +48,8 @@ bool ma_tensor_same_shape(const ma_tensor *a, const ma_tensor *b);
 /* First element; valid for CPU tensors and for a device's own kernels. */
 void *ma_tensor_data(const ma_tensor *t);
 ma_device *ma_tensor_device(const ma_tensor *t);
+/* No size is negative, and their product (zeros left out) and all strides fit in 64 bits with room to spare. */
+bool ma_shape_fits(int n_dims, const int64_t *shape);
 /* "[2 x 7 x 64]", into `text`, which is returned. */
 const char *ma_shape_text(char text[MA_SHAPE_TEXT], int n_dims, const int64_t *shape);
 

@@ -29,7 +29,8 @@ static ma_status resolve(int64_t *full, const ma_tensor *t, int n_dims, const in
     else if (shape[i] < 0 || (shape[i] > 0 && known > count / shape[i] + 1)) known = -1;
     else if (known >= 0) known *= shape[i];
   }
-  bool fits = known >= 0 && (open < 0 ? known == count : known > 0 && count % known == 0);
+  bool fits = known >= 0 && (count > 0 || open >= 0 || ma_shape_fits(n_dims, shape)) &&
+              (open < 0 ? known == count : known > 0 && count % known == 0);
   if (!fits)
     return ma_fail(err, MA_BAD_ARGUMENT, "%s cannot become %s: other number of elements",
                    ma_shape_text(has, t->n_dims, t->shape), ma_shape_text(wants, n_dims, shape));
@@ -130,9 +131,8 @@ ma_status ma_tensor_narrow(ma_tensor *out, const ma_tensor *t, int dim, int64_t 
   *out = (ma_tensor){0};
   if (dim < 0 || dim >= t->n_dims) return bad_dim(t, dim, err);
   if (start < 0 || length < 0 || start > t->shape[dim] || length > t->shape[dim] - start)
-    return ma_fail(err, MA_BAD_ARGUMENT, "[%lld, %lld) of dim %d is outside %s (counted from 0)",
-                   (long long)start, (long long)start + (long long)length, dim,
-                   ma_shape_text(text, t->n_dims, t->shape));
+    return ma_fail(err, MA_BAD_ARGUMENT, "%lld elements from %lld on of dim %d are outside %s (counted from 0)",
+                   (long long)length, (long long)start, dim, ma_shape_text(text, t->n_dims, t->shape));
   if (length != t->shape[dim]) {
     ma_status st = check_whole_rows(t, dim, err);
     if (st != MA_OK) return st;
@@ -175,7 +175,7 @@ ma_status ma_tensor_expand(ma_tensor *out, const ma_tensor *t, int n_dims, const
     view.shape[i] = shape[i];
     view.strides[i] = i < missing || size != shape[i] ? 0 : t->strides[i - missing];
   }
-  if (!fits)
+  if (!fits || !ma_shape_fits(n_dims, shape))
     return ma_fail(err, MA_BAD_ARGUMENT, "%s does not broadcast to %s",
                    ma_shape_text(has, t->n_dims, t->shape), ma_shape_text(wants, n_dims, shape));
   view.n_dims = n_dims;

@@ -53,9 +53,9 @@ ma_status ma_pattern_regex(ma_pattern *out, const char *regex, ma_error *err) {
   int code;
   PCRE2_SIZE at;
   *out = (ma_pattern){0};
-  /* Text is checked to be UTF-8 before it comes here. */
+  /* Text is checked to be UTF-8 before it comes here; \C would cut characters, and what follows would not be. */
   out->code = pcre2_compile((PCRE2_SPTR)regex, PCRE2_ZERO_TERMINATED,
-                            PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK, &code, &at, NULL);
+                            PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK | PCRE2_NEVER_BACKSLASH_C, &code, &at, NULL);
   if (!out->code) {
     PCRE2_UCHAR message[128];
     pcre2_get_error_message(code, message, sizeof message);

@@ -29,7 +29,7 @@ static ma_status load(ma_tokenizer *t, const char *path, const ma_gguf *g, ma_er
   t->bos = t->eos = -1;
   t->bpe.unknown = -1;
   MA_TRY(g ? ma_tokenizer_load_gguf(t, g, err) : ma_tokenizer_load_json(t, path, err));
-  qsort(t->added, t->n_added, sizeof *t->added, longest_first);
+  if (t->n_added) qsort(t->added, t->n_added, sizeof *t->added, longest_first);
 done:
   return st;
 }

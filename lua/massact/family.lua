@@ -34,16 +34,34 @@ for key in ([[
   tie_encoder_decoder torchscript pruned_heads name_or_path massact
 ]]):gmatch "%S+" do harmless[key] = true end
 
----A view of `config` that remembers which keys were read; null reads as nil.
+-- What sizes may be, so that a hostile file is refused before tables are made for it: core/model/spec.c has the last word.
+local limits = {}
+for key, limit in pairs {
+  num_hidden_layers = 2 ^ 16, n_layer = 2 ^ 16, n_layers = 2 ^ 16, num_layers = 2 ^ 16,
+  num_attention_heads = 2 ^ 16, n_head = 2 ^ 16, n_heads = 2 ^ 16, num_key_value_heads = 2 ^ 16, head_dim = 2 ^ 16,
+  hidden_size = 2 ^ 24, n_embd = 2 ^ 24, d_model = 2 ^ 24, intermediate_size = 2 ^ 26, n_inner = 2 ^ 26, ffn_dim = 2 ^ 26,
+  vocab_size = 2 ^ 31 - 1, max_position_embeddings = 2 ^ 31 - 1, n_positions = 2 ^ 31 - 1, n_ctx = 2 ^ 31 - 1,
+} do limits[key] = limit // 1 | 0 end
+
+local function check_size(key, value, where)
+  local limit = limits[key]
+  if not limit or value == nil or (math.type(value) == "integer" and value >= 1 and value <= limit) then return value end
+  local shown = type(value) == "table" and "(a list)" or type(value) == "string" and ("%q"):format(value):gsub("%c", "?") or tostring(value)
+  error(("%s: '%s' = %s must be a whole number from 1 to %d"):format(where or "config", key, shown, limit), 0)
+end
+
+---A view of `config` that remembers which keys were read; null reads as nil.  Reading a size that cannot be one is an error.
+---@param config table
+---@param where? string for messages
 ---@return table proxy, fun(): string[] unread
-function M.recording(config)
+function M.recording(config, where)
   local read = {}
   local proxy = setmetatable({}, {
     __index = function(_, key)
       read[key] = true
       local value = config[key]
-      if value == require("massact.core").json.null then return nil end
-      return value
+      if value == core.json.null then return nil end
+      return check_size(key, value, where)
     end,
   })
   local function unread()
@@ -104,7 +122,6 @@ end
 
 local function load_all()
   if M.is_loaded then return end
-  M.is_loaded = true
   local folder = require("massact").home .. "/lua/massact/families"
   local files = core.system.list(folder)
   table.sort(files)
@@ -112,6 +129,7 @@ local function load_all()
     local name = file:match "^(.*)%.lua$"
     if name then require("massact.families." .. name) end
   end
+  M.is_loaded = true -- not before: what failed is tried again
 end
 
 local function contains(list, value)
@@ -139,8 +157,9 @@ function M.of_config(config, where)
   for _, family in pairs(M.registered) do
     if not architecture and contains(family.model_types, config.model_type) then return family end
   end
+  local named = tostring(architecture or config.model_type or "(none)"):gsub("%c", "?")
   error(("%s: unknown architecture '%s'; massact knows %s, and massact.family{...} adds one"):format(
-    where, architecture or config.model_type or "(none)", names_of_families()), 0)
+    where, named, names_of_families()), 0)
 end
 
 ---The family of a GGUF file.  Of those that share an architecture, one that accepts the file goes before one that takes any.

@@ -71,6 +71,9 @@ ma_status ma_blas_open(ma_error *err) {
 void ma_sgemm(int64_t m, int64_t n, int64_t k, float alpha, ma_matrix a, ma_matrix b, float beta, float *c,
               int64_t c_step) {
   if (m == 0 || n == 0) return;
+  /* BLAS refuses a step of 0, which a matrix without columns has. */
+  if (a.step < 1) a.step = 1;
+  if (b.step < 1) b.step = 1;
   blas.sgemm(ROW_MAJOR, a.is_transposed ? TRANSPOSE : NO_TRANSPOSE,
              b.is_transposed ? TRANSPOSE : NO_TRANSPOSE, (int)m, (int)n, (int)k, alpha, a.data,
              (int)a.step, b.data, (int)b.step, beta, c, (int)c_step);

@@ -36,6 +36,9 @@ void ma_walk_row(const ma_walk *walk, int64_t outer, int64_t *offsets);
  * and contiguous, else `buffer` filled.  A stride of 0 gives one element. */
 const float *ma_row_load(const ma_rows *rows, float *buffer, const ma_tensor *t, int64_t at, int64_t stride,
                          size_t n);
+/* The same, but always `n` elements: a stride of 0 repeats the one. */
+const float *ma_row_load_whole(const ma_rows *rows, float *buffer, const ma_tensor *t, int64_t at, int64_t stride,
+                               size_t n);
 /* The way back, for f32, f16, bf16 and u8. */
 void ma_row_store(const ma_rows *rows, ma_tensor *t, int64_t at, int64_t stride, const float *from, size_t n);
 

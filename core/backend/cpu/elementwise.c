@@ -224,7 +224,8 @@ ma_status ma_cpu_unary(ma_tensor *out, ma_unary_kind kind, const ma_tensor *a, m
   (void)err;
   const ma_tensor *tensors[] = {out, a};
   job j = {.c = begin(2, tensors), .rows = ma_rows_get(), .out = out, .a = a, .kind = (int)kind};
-  bool integers = !ma_dtype_is_float(a->dtype) && out->dtype == a->dtype;
+  bool is_question = kind == MA_UNARY_isnan || kind == MA_UNARY_isinf || kind == MA_UNARY_isfinite;
+  bool integers = !ma_dtype_is_float(a->dtype) && out->dtype == a->dtype && !is_question;
   ma_parallel_for((size_t)j.c.n, j.c.grain, integers ? unary_elements : unary_chunks, &j);
   return MA_OK;
 }

@@ -14,8 +14,8 @@ ma_status ma_cpu_embed(ma_tensor *out, const ma_tensor *table, const ma_tensor *
     if (id < 0 || id >= table->shape[0])
       return ma_fail(err, MA_BAD_ARGUMENT, "embed: id %lld is outside the table of %lld", (long long)id,
                      (long long)table->shape[0]);
-    const float *row = ma_row_load(rows, to + i * width, table, table->offset + id * table->strides[0],
-                                   table->strides[1], (size_t)width);
+    const float *row = ma_row_load_whole(rows, to + i * width, table, table->offset + id * table->strides[0],
+                                         table->strides[1], (size_t)width);
     if (row != to + i * width)
       for (int64_t e = 0; e < width; e++) to[i * width + e] = row[e];
   }

@@ -7,15 +7,20 @@
 
 /* ---- weights ---- */
 
+/* Whether the dim that is `outer` steps over whole rows of the other: BLAS knows no rows that overlap. */
+static bool is_matrix(const ma_tensor *w, int outer) {
+  return w->strides[1 - outer] == 1 && (w->strides[outer] >= w->shape[1 - outer] || w->shape[outer] == 1);
+}
+
 bool ma_cpu_is_gemm_ready(const ma_tensor *w) {
-  return w->dtype == MA_F32 && w->n_dims == 2 && (w->strides[0] == 1 || w->strides[1] == 1);
+  return w->dtype == MA_F32 && w->n_dims == 2 && (is_matrix(w, 0) || is_matrix(w, 1));
 }
 
 static ma_matrix transposed_weight(const ma_tensor *w, int64_t first) {
   const float *data = (const float *)ma_tensor_data(w) + first * w->strides[0];
   /* [N K] with contiguous rows is read transposed; GPT-2's [K N], seen as [N K], as it lies. */
-  if (w->strides[1] == 1) return (ma_matrix){data, w->strides[0] > 0 ? w->strides[0] : w->shape[1], true};
-  return (ma_matrix){data, w->strides[1], false};
+  if (is_matrix(w, 0)) return (ma_matrix){data, w->shape[0] == 1 ? w->shape[1] : w->strides[0], true};
+  return (ma_matrix){data, w->shape[1] == 1 ? w->shape[0] : w->strides[1], false};
 }
 
 typedef struct widening {
@@ -40,8 +45,8 @@ static void widen_rows(void *self, size_t from, size_t to) {
   for (size_t i = from; i < to; i++) {
     float *row = j->out + (int64_t)i * j->k;
     int64_t at = row_offset(j->weight, j->first + (int64_t)i);
-    const float *got = ma_row_load(j->rows, row, j->weight, at, j->weight->strides[j->weight->n_dims - 1],
-                                   (size_t)j->k);
+    const float *got = ma_row_load_whole(j->rows, row, j->weight, at, j->weight->strides[j->weight->n_dims - 1],
+                                         (size_t)j->k);
     if (got != row)
       for (int64_t e = 0; e < j->k; e++) row[e] = got[e];
   }
@@ -55,7 +60,7 @@ void ma_cpu_times_rows(const ma_rows *rows, const float *x, int64_t x_step, int6
     right = transposed_weight(w, first);
   } else {
     widening job = {rows, w, first, k, scratch};
-    ma_parallel_for((size_t)n, (size_t)(16384 / k + 1), widen_rows, &job);
+    ma_parallel_for((size_t)n, (size_t)(16384 / (k + 1) + 1), widen_rows, &job);
     right = (ma_matrix){scratch, k, true};
   }
   ma_sgemm(m, n, k, 1, (ma_matrix){x, x_step, false}, right, beta, c, c_step);

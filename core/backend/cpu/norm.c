@@ -38,8 +38,8 @@ static void do_rows(void *self, size_t from, size_t to) {
     int64_t at[3];
     ma_walk_row(&j->walk, (int64_t)i / j->walk.inner, at);
     for (int t = 0; t < 3; t++) at[t] += (int64_t)i % j->walk.inner * j->walk.inner_stride[t];
-    const float *a = ma_row_load(j->rows, mine, j->in[0], at[1], j->stride[1], n);
-    const float *b = j->in[1] ? ma_row_load(j->rows, mine + n, j->in[1], at[2], j->stride[2], n) : NULL;
+    const float *a = ma_row_load_whole(j->rows, mine, j->in[0], at[1], j->stride[1], n);
+    const float *b = j->in[1] ? ma_row_load_whole(j->rows, mine + n, j->in[1], at[2], j->stride[2], n) : NULL;
     bool direct = j->out->dtype == MA_F32 && j->stride[0] == 1;
     float *to_row = direct ? (float *)j->out->storage->data + at[0] : mine + 2 * n;
     j->one(j, to_row, a, b);

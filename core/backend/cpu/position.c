@@ -25,7 +25,7 @@ static void turn_tokens(void *self, size_t from, size_t to) {
     for (int64_t h = 0; h < H; h++) {
       int64_t at = x->offset + b * x->strides[0] + t * x->strides[1] + h * x->strides[2];
       int64_t to_at = out->offset + b * out->strides[0] + t * out->strides[1] + h * out->strides[2];
-      const float *head = ma_row_load(j->rows, mine, x, at, x->strides[3], (size_t)d);
+      const float *head = ma_row_load_whole(j->rows, mine, x, at, x->strides[3], (size_t)d);
       bool direct = out->dtype == MA_F32 && out->strides[3] == 1;
       float *turned = direct ? (float *)out->storage->data + to_at : mine + d;
       j->rows->rope(turned, head, j->cosine + t * j->half, j->sine + t * j->half, (size_t)j->half, j->step,

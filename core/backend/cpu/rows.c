@@ -18,7 +18,8 @@
 
 static inline float exp_of(float x) {
   /* e^x = 2^n e^r with |r| <= ln 2 / 2; adding and subtracting 1.5 x 2^23 rounds to an integer. */
-  float clamped = x < -87.33654f ? -87.33654f : x > 88.72283f ? 88.72283f : x;
+  float clamped = x > -87.33654f ? x : -87.33654f; /* NaN, too, becomes a number that an integer can hold */
+  clamped = clamped < 88.72283f ? clamped : 88.72283f;
   float n = (clamped * 1.44269504f + 12582912.0f) - 12582912.0f;
   float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
   float p = 1.9875691500e-4f;

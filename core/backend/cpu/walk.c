@@ -69,6 +69,15 @@ const float *ma_row_load(const ma_rows *rows, float *buffer, const ma_tensor *t,
   return buffer;
 }
 
+const float *ma_row_load_whole(const ma_rows *rows, float *buffer, const ma_tensor *t, int64_t at, int64_t stride,
+                               size_t n) {
+  const float *row = ma_row_load(rows, buffer, t, at, stride, n);
+  if (stride != 0 || n < 2) return row;
+  float one = *row;
+  for (size_t i = 0; i < n; i++) buffer[i] = one;
+  return buffer;
+}
+
 void ma_row_store(const ma_rows *rows, ma_tensor *t, int64_t at, int64_t stride, const float *from, size_t n) {
   char *to = address(t, at);
   if (stride == 1 || n == 1) {
