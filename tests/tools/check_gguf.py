@@ -21,28 +21,28 @@ KNOWN = {
     ("llama.cpp", "gemma-2"): "scales queries by the head's width",
     ("llama.cpp", "gemma-3"): "scales queries by the head's width",
     ("llama.cpp", "gemma-3-linear"): "scales queries by the head's width",
-    ("transformers", "llama-3"): "reads no rope_freqs",
     ("transformers", "mistral-v0.1"): "reads no sliding window",
-    ("transformers", "mixtral"): "takes this architecture for a Llama without experts",
-    ("transformers", "gemma-2"): "has soft caps and the query scale of its defaults",
-    ("transformers", "gemma2"): "has soft caps and the query scale of its defaults",
-    ("transformers", "gemma-3"): "has the query scale of its defaults",
-    ("transformers", "gemma-3-linear"): "has the query scale of its defaults, and no rope scaling",
-    ("transformers", "gemma3"): "has the query scale of its defaults",
+    ("transformers", "falcon-11b"): "leaves queries, keys and values in the order of the file",
+    ("transformers", "falcon-40b"): "leaves queries, keys and values in the order of the file",
 }
 
 
-def of_transformers(path, ids):
+def of_transformers(path, ids, original):
+    """The tensors are the file's; the config is the original's, as what transformers reads of the metadata is not all."""
     import torch
     import transformers
     transformers.logging.set_verbosity_error()
     folder, name = os.path.split(path)
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32, attn_implementation="eager")
+    config = transformers.AutoConfig.from_pretrained(original)
+    if config.model_type == "mistral":
+        config = None  # in a GGUF file it is a Llama
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32, attn_implementation="eager",
+                                                              config=config)
     with torch.no_grad():
         return model.eval()(torch.tensor([ids])).logits[0].numpy()
 
 
-def of_llama_cpp(path, ids):
+def of_llama_cpp(path, ids, _):
     import llama_cpp
     model = llama_cpp.Llama(path, n_ctx=64, n_batch=64, n_ubatch=64, n_threads=2, logits_all=True, verbose=False,
                             type_k=0, type_v=0, flash_attn=False)
@@ -50,10 +50,10 @@ def of_llama_cpp(path, ids):
     return np.array(model.scores[:len(ids)], dtype=np.float32)
 
 
-def agreement(read, reader, name, path, ids, expected):
+def agreement(read, reader, folder, path, ids, expected):
     """What to print, and whether it is as it should be."""
     try:
-        logits = read(path, ids)
+        logits = read(path, ids, folder)
     except ImportError as missing:
         return f"skipped ({missing})", True
     except Exception as problem:
@@ -62,7 +62,7 @@ def agreement(read, reader, name, path, ids, expected):
     # llama.cpp computes every GELU as its tanh approximation, from a table in f16.
     if error <= (2e-3 if reader == "llama.cpp" else 1e-4):
         return f"agrees, {error:.1e}", True
-    reason = KNOWN.get((reader, name))
+    reason = KNOWN.get((reader, os.path.basename(folder)))
     return f"differs, {error:.1e}" + (f": {reason}" if reason else ""), reason is not None
 
 
@@ -86,7 +86,7 @@ def main(massact, roots):
                         continue
                     ids, expected = golden[f"{which}.input_ids"].tolist(), golden[f"{which}.logits"]
                     for reader, read in (("transformers", of_transformers), ("llama.cpp", of_llama_cpp)):
-                        text, fine = agreement(read, reader, name, path, ids, expected)
+                        text, fine = agreement(read, reader, folder, path, ids, expected)
                         is_fine = is_fine and fine
                         print(f"{name:16} {which:5} {reader:12} {text}{'' if fine else '   <--'}", flush=True)
     return 0 if is_fine else 1
