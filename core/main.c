@@ -182,6 +182,12 @@ static int command_info(lua_State *L, const command_line *line) {
   return run_module(L, "info", &own);
 }
 
+static int command_convert(lua_State *L, const command_line *line) {
+  command_line own = *line;
+  own.script--;
+  return run_module(L, "convert", &own);
+}
+
 static int command_repl(lua_State *L, const command_line *line) {
   command_line own = *line;
   own.script = own.argc - 1;
@@ -202,6 +208,7 @@ static const struct command {
 } commands[] = {
     {"run", "FILE [--option value ...]", "run a script or an experiment", command_run},
     {"info", "MODEL [--json]", "what a checkpoint holds, and its points", command_info},
+    {"convert", "IN OUT [--dtype TYPE]", "a Hugging Face folder to a .gguf file, or back", command_convert},
     {"repl", "", "the interactive prompt (also without any argument)", command_repl},
     {"-e", "CODE", "run CODE", command_code},
 };

@@ -20,6 +20,7 @@
 
 #define BIND_TENSOR "massact.Tensor"
 #define BIND_CHECKPOINT "massact.Checkpoint"
+#define BIND_WRITER "massact.Writer"
 #define BIND_TOKENIZER "massact.Tokenizer"
 #define BIND_MODEL "massact.Model"
 #define BIND_POINT "massact.Point"
@@ -32,6 +33,7 @@ int luaopen_massact_core(lua_State *L);
 /* One a file: leaves the file's table of functions. */
 int bind_open_tensor(lua_State *L);
 int bind_open_checkpoint(lua_State *L);
+void bind_open_writer(lua_State *L); /* into the checkpoint's table, on top of the stack */
 int bind_open_tokenizer(lua_State *L);
 int bind_open_json(lua_State *L);
 int bind_open_model(lua_State *L);

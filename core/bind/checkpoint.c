@@ -93,6 +93,39 @@ static void push_scalar(lua_State *L, const ma_gguf_value *v, uint64_t i) {
   else lua_pushnil(L);
 }
 
+static void push_value(lua_State *L, const ma_gguf_value *v) {
+  if (!v->is_array) {
+    push_scalar(L, v, 0);
+    return;
+  }
+  lua_createtable(L, v->n < INT32_MAX ? (int)v->n : 0, 0);
+  for (uint64_t e = 0; e < v->n; e++) {
+    push_scalar(L, v, e);
+    lua_rawseti(L, -2, (lua_Integer)e + 1);
+  }
+}
+
+/* keys(): of the metadata, in the file's order. */
+static int checkpoint_keys(lua_State *L) {
+  const ma_gguf *g = ma_checkpoint_gguf(*check(L));
+  lua_newtable(L);
+  for (size_t i = 0; g && i < ma_gguf_n_keys(g); i++) {
+    lua_pushstring(L, ma_gguf_key(g, i));
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
+/* value(key): the value and its type's name (of an array: of its elements), or nothing. */
+static int checkpoint_value(lua_State *L) {
+  const ma_gguf *g = ma_checkpoint_gguf(*check(L));
+  const ma_gguf_value *v = g ? ma_gguf_find(g, luaL_checkstring(L, 2)) : NULL;
+  if (!v) return 0;
+  push_value(L, v);
+  lua_pushstring(L, ma_gguf_type_name(v->type));
+  return 2;
+}
+
 /* metadata(): key -> value; arrays longer than 64 (vocabularies) are left out. */
 static int checkpoint_metadata(lua_State *L) {
   enum { LONG = 64 };
@@ -101,15 +134,7 @@ static int checkpoint_metadata(lua_State *L) {
   for (size_t i = 0; g && i < ma_gguf_n_keys(g); i++) {
     const ma_gguf_value *v = ma_gguf_value_at(g, i);
     if (v->is_array && v->n > LONG) continue;
-    if (v->is_array) {
-      lua_createtable(L, (int)v->n, 0);
-      for (uint64_t e = 0; e < v->n; e++) {
-        push_scalar(L, v, e);
-        lua_rawseti(L, -2, (lua_Integer)e + 1);
-      }
-    } else {
-      push_scalar(L, v, 0);
-    }
+    push_value(L, v);
     lua_setfield(L, -2, ma_gguf_key(g, i));
   }
   return 1;
@@ -174,9 +199,11 @@ int bind_open_checkpoint(lua_State *L) {
                                      {"dtype", checkpoint_dtype},       {"has", checkpoint_has},
                                      {"bytes", checkpoint_bytes},       {"tensor", checkpoint_tensor},
                                      {"format", checkpoint_format},     {"metadata", checkpoint_metadata},
+                                     {"value", checkpoint_value},       {"keys", checkpoint_keys},
                                      {"close", checkpoint_close},       {NULL, NULL}};
   static const luaL_Reg functions[] = {{"open", checkpoint_open}, {"save", safetensors_save}, {NULL, NULL}};
   bind_class(L, BIND_CHECKPOINT, meta, methods);
   luaL_newlib(L, functions);
+  bind_open_writer(L);
   return 1;
 }

@@ -258,7 +258,24 @@ static int list_points(lua_State *L) {
   return 1;
 }
 
+/* A field's value as Lua has it: of a choice, the word. */
+static void push_field(lua_State *L, const ma_spec *spec, const ma_field *field) {
+  const void *at = (const char *)spec + field->offset;
+  switch (field->kind) {
+    case MA_FIELD_INT: lua_pushinteger(L, *(const int64_t *)at); break;
+    case MA_FIELD_FLOAT: lua_pushnumber(L, *(const double *)at); break;
+    case MA_FIELD_BOOL: lua_pushboolean(L, *(const bool *)at); break;
+    case MA_FIELD_CHOICE: {
+      const char *word = field->choices;
+      for (int i = *(const int *)at; i > 0; i--) word = strchr(word, ' ') + 1;
+      lua_pushlstring(L, word, strcspn(word, " "));
+    }
+  }
+}
+
 static int list_fields(lua_State *L) {
+  ma_spec defaults;
+  ma_spec_defaults(&defaults);
   lua_newtable(L);
   for (size_t i = 0; i < ma_spec_n_fields(); i++) {
     const ma_field *field = ma_spec_field(i);
@@ -267,6 +284,8 @@ static int list_fields(lua_State *L) {
     lua_setfield(L, -2, "name");
     lua_pushstring(L, field->doc);
     lua_setfield(L, -2, "doc");
+    push_field(L, &defaults, field);
+    lua_setfield(L, -2, "default");
     if (field->choices) {
       lua_pushstring(L, field->choices);
       lua_setfield(L, -2, "choices");

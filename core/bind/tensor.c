@@ -465,7 +465,7 @@ static int t_to(lua_State *L) {
   if (bind_field(L, 2, "dtype") != LUA_TNIL) dtype = bind_check_dtype(L, -1);
   if (bind_field(L, 2, "device") != LUA_TNIL && ma_device_find(&device, luaL_checkstring(L, -1), &err) != MA_OK)
     return bind_raise(L, &err);
-  if (ma_dtype_is_block(dtype) && dtype != t->dtype)
+  if (!ma_dtype_is_written(dtype) && dtype != t->dtype)
     return bind_error(L, "to: massact reads %s but does not write it", ma_dtype_describe(dtype)->name);
   ma_tensor *out = bind_new_tensor(L), converted = {0};
   ma_status st = ma_tensor_convert(&converted, t, dtype, &err);

@@ -34,10 +34,15 @@ static ma_status bad(const reader *r, const char *what, const char *name) {
                  name ? " '" : "", name ? name : "", name ? "'" : "", r->at.at, r->at.size);
 }
 
-/* Bytes of a scalar; 0 for strings and arrays. */
-static size_t size_of_type(uint32_t type) {
+size_t ma_gguf_size_of_type(ma_gguf_type type) {
   static const uint8_t sizes[MA_GGUF_N_TYPES] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
   return sizes[type];
+}
+
+const char *ma_gguf_type_name(ma_gguf_type type) {
+  static const char *const names[MA_GGUF_N_TYPES] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
+                                                     "bool", "string", "array", "u64", "i64", "f64"};
+  return names[type];
 }
 
 static ma_status read_text(reader *r, ma_gguf_text *out, const char *what) {
@@ -90,8 +95,9 @@ static ma_status read_value(reader *r, ma_gguf_value *v, const char *key) {
   if (type >= MA_GGUF_N_TYPES) return bad(r, "unknown type of key", key);
   v->type = (ma_gguf_type)type;
   if (v->type == MA_GGUF_STRING) return read_texts(r, v, key);
-  if (v->n > ma_cursor_left(&r->at) / size_of_type(type)) return bad(r, "array longer than the file: key", key);
-  ma_cursor_take(&r->at, (size_t)v->n * size_of_type(type), &v->data);
+  size_t size = ma_gguf_size_of_type(v->type);
+  if (v->n > ma_cursor_left(&r->at) / size) return bad(r, "array longer than the file: key", key);
+  ma_cursor_take(&r->at, (size_t)v->n * size, &v->data);
   for (uint64_t i = 0; v->type == MA_GGUF_BOOL && i < v->n; i++)
     if (v->data[i] > 1) return bad(r, "a bool that is neither 0 nor 1: key", key);
   return MA_OK;
@@ -152,6 +158,15 @@ static const struct {
     {26, "I32", MA_I32, 1, 4},      {27, "I64", MA_I64, 1, 8},      {28, "F64", -1, 1, 8},
     {29, "IQ1_M", -1, 256, 56},     {30, "BF16", MA_BF16, 1, 2},
 };
+
+ma_status ma_gguf_number_of_dtype(uint32_t *out, ma_dtype dtype, const char *tensor, ma_error *err) {
+  for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+    if (types[i].dtype != (int)dtype) continue;
+    *out = types[i].number;
+    return MA_OK;
+  }
+  return ma_fail(err, MA_UNSUPPORTED, "tensor '%s': GGUF has no %s", tensor, ma_dtype_describe(dtype)->name);
+}
 
 static ma_status read_dims(reader *r, ma_entry *e, uint64_t *count) {
   uint32_t n;
@@ -320,7 +335,7 @@ bool ma_gguf_integer(const ma_gguf_value *v, uint64_t i, int64_t *out) {
     int64_t i64;
   } raw;
   if (v->type == MA_GGUF_STRING || v->type == MA_GGUF_F32 || v->type == MA_GGUF_F64 || i >= v->n) return false;
-  size_t size = size_of_type(v->type);
+  size_t size = ma_gguf_size_of_type(v->type);
   memcpy(&raw, v->data + i * size, size);
   switch (v->type) {
     case MA_GGUF_U8:

@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/status.h"
+#include "tensor/dtype.h"
 
 typedef enum ma_gguf_type {
   MA_GGUF_U8 = 0, MA_GGUF_I8, MA_GGUF_U16, MA_GGUF_I16, MA_GGUF_U32, MA_GGUF_I32, MA_GGUF_F32,
@@ -45,6 +46,13 @@ const ma_gguf_value *ma_gguf_find(const ma_gguf *g, const char *key); /* NULL: n
 /* The i-th number of a numeric or bool value, as what is asked; false for text or out of range. */
 bool ma_gguf_number(const ma_gguf_value *v, uint64_t i, double *out);
 bool ma_gguf_integer(const ma_gguf_value *v, uint64_t i, int64_t *out); /* exact, or false */
+
+/* Bytes of a number or bool; 0 for strings. */
+size_t ma_gguf_size_of_type(ma_gguf_type type);
+const char *ma_gguf_type_name(ma_gguf_type type); /* "u32" */
+
+/* ggml's number for a dtype; MA_UNSUPPORTED, naming the tensor, where it has none. */
+ma_status ma_gguf_number_of_dtype(uint32_t *out, ma_dtype dtype, const char *tensor, ma_error *err);
 
 /* The tensors' directory, filled into checkpoint entries by checkpoint.c. */
 struct ma_entry;

@@ -10,7 +10,6 @@
 #include "base/bytes.h"
 #include "base/memory.h"
 #include "format/json.h"
-#include "tensor/ops.h"
 
 struct ma_safetensors {
   ma_map *map;
@@ -228,28 +227,35 @@ done:
   return st;
 }
 
+ma_status ma_safetensors_begin(ma_tensor_writer **out, const char *path, const char *const *names,
+                               const ma_tensor *layout, size_t n, const char *const *metadata, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_tensor_writer *w = NULL;
+  char *header = NULL;
+  size_t length = 0;
+  *out = NULL;
+  MA_TRY(make_header(&header, &length, path, names, layout, n, metadata, err));
+  MA_TRY(ma_tensor_writer_open(&w, path, names, layout, n, 1, err));
+  uint8_t prefix[8];
+  for (int i = 0; i < 8; i++) prefix[i] = (uint8_t)((uint64_t)length >> (8 * i));
+  MA_TRY(ma_tensor_writer_raw(w, prefix, sizeof prefix, err));
+  MA_TRY(ma_tensor_writer_raw(w, header, length, err));
+  *out = w;
+  w = NULL;
+done:
+  ma_tensor_writer_close(w);
+  ma_free(header);
+  return st;
+}
+
 ma_status ma_safetensors_save(const char *path, const char *const *names, const ma_tensor *tensors, size_t n,
                               const char *const *metadata, ma_error *err) {
   ma_status st = MA_OK;
-  ma_writer *writer = NULL;
-  ma_tensor packed = {0};
-  char *header = NULL;
-  size_t length = 0;
-  MA_TRY(make_header(&header, &length, path, names, tensors, n, metadata, err));
-  MA_TRY(ma_writer_open(&writer, path, err));
-  uint8_t prefix[8];
-  for (int i = 0; i < 8; i++) prefix[i] = (uint8_t)((uint64_t)length >> (8 * i));
-  MA_TRY(ma_writer_write(writer, prefix, sizeof prefix, err));
-  MA_TRY(ma_writer_write(writer, header, length, err));
-  for (size_t i = 0; i < n; i++) {
-    MA_TRY(ma_tensor_convert(&packed, &tensors[i], tensors[i].dtype, err));
-    MA_TRY(ma_writer_write(writer, ma_tensor_data(&packed), ma_tensor_bytes(&packed), err));
-    ma_tensor_release(&packed);
-  }
-  MA_TRY(ma_writer_commit(writer, err));
+  ma_tensor_writer *w = NULL;
+  MA_TRY(ma_safetensors_begin(&w, path, names, tensors, n, metadata, err));
+  for (size_t i = 0; i < n; i++) MA_TRY(ma_tensor_writer_add(w, names[i], &tensors[i], err));
+  MA_TRY(ma_tensor_writer_commit(w, err));
 done:
-  ma_tensor_release(&packed);
-  ma_writer_close(writer);
-  ma_free(header);
+  ma_tensor_writer_close(w);
   return st;
 }

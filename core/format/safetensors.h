@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "format/checkpoint.h"
+#include "format/tensor_writer.h"
 #include "tensor/tensor.h"
 
 typedef struct ma_safetensors ma_safetensors;
@@ -18,8 +19,11 @@ const ma_entry *ma_safetensors_entry(const ma_safetensors *s, size_t i);
 /* Value of a key of "__metadata__", or NULL. */
 const char *ma_safetensors_metadata(const ma_safetensors *s, const char *key);
 
-/* Writes `n` tensors (CPU; any strides; no block dtypes) beside `path` and renames.
- * `metadata`: pairs key, value, ..., NULL; or NULL. */
+/* Writes the header beside `path`, for `n` tensors of which dtype and shape are looked at (no block dtypes); the
+ * tensors follow with ma_tensor_writer_add.  `metadata`: pairs key, value, ..., NULL; or NULL.  *out is new. */
+ma_status ma_safetensors_begin(ma_tensor_writer **out, const char *path, const char *const *names,
+                               const ma_tensor *layout, size_t n, const char *const *metadata, ma_error *err);
+/* Writes `n` tensors (CPU; any strides; no block dtypes) beside `path` and renames. */
 ma_status ma_safetensors_save(const char *path, const char *const *names, const ma_tensor *tensors,
                               size_t n, const char *const *metadata, ma_error *err);
 

@@ -1,5 +1,5 @@
 /* Element types.  Floating and integer types have one element a block; GGUF block types pack `block`
- * elements into `bytes` and are read-only (format: gguf.md, ggml-common.h of the ggml project). */
+ * elements into `bytes`; Q4_0 and Q8_0 can be made, none can be written into (format: gguf.md, ggml-common.h of the ggml project). */
 #ifndef MASSACT_TENSOR_DTYPE_H
 #define MASSACT_TENSOR_DTYPE_H
 
@@ -43,5 +43,7 @@ bool ma_dtype_parse(ma_dtype *out, const char *name);
 
 static inline bool ma_dtype_is_block(ma_dtype d) { return d >= MA_Q4_0; }
 static inline bool ma_dtype_is_float(ma_dtype d) { return d <= MA_BF16; }
+/* Whether ma_copy converts to it. */
+static inline bool ma_dtype_is_written(ma_dtype d) { return !ma_dtype_is_block(d) || d == MA_Q4_0 || d == MA_Q8_0; }
 
 #endif

@@ -70,7 +70,7 @@ ma_status ma_copy(ma_tensor *out, const ma_tensor *a, ma_error *err) {
   ma_status st = MA_OK;
   ma_tensor held = {0};
   MA_TRY(ma_op_input(&op, a));
-  if (out->storage && ma_dtype_is_block(out->dtype))
+  if (out->storage && !ma_dtype_is_written(out->dtype) && out->dtype != a->dtype)
     return ma_fail(err, MA_UNSUPPORTED, "copy cannot write %s", ma_dtype_describe(out->dtype)->name);
   MA_TRY(ma_op_unalias(&a, &held, out, a, err));
   MA_TRY(ma_op_output(&op, out->storage ? out->dtype : a->dtype, a->n_dims, a->shape));

@@ -97,9 +97,9 @@ static ma_status read_tokens(ma_tokenizer *t, const ma_gguf *g, const ma_gguf_va
     int64_t type = TYPE_NORMAL;
     MA_TRY(ma_vocabulary_set(&t->vocabulary, (int32_t)i, all->texts[i].data, all->texts[i].length, true, err));
     if (types) ma_gguf_integer(types, i, &type);
-    if ((type == TYPE_CONTROL || type == TYPE_USER) && all->texts[i].length > 0)
+    if ((type == TYPE_CONTROL || type == TYPE_USER || type == TYPE_UNKNOWN) && all->texts[i].length > 0)
       MA_TRY(ma_tokenizer_add_added(t, (ma_added){.id = (int32_t)i, .text = (char *)(uintptr_t)all->texts[i].data,
-                                                  .length = all->texts[i].length, .is_special = type == TYPE_CONTROL}, err));
+                                                  .length = all->texts[i].length, .is_special = type != TYPE_USER}, err));
   }
 done:
   return st;

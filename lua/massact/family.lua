@@ -8,7 +8,7 @@ local core = require "massact.core"
 ---@field architectures string[] what config.json calls it
 ---@field like? string the family whose spec, weights, paths and lists hold where this one says nothing (one level deep)
 ---@field model_types? string[]
----@field gguf? string general.architecture of its GGUF files
+---@field gguf? massact.GgufSide its GGUF files, where llama.cpp has such an architecture
 ---@field spec fun(config: table): table config.json -> fields of core/model/spec.def; with `like`, those that differ
 ---@field weights fun(spec: table, config: table): table<string, massact.Source|false> slot ("#": expert) -> where it
 ---comes from; with `like`, those that differ, false for none
@@ -16,8 +16,6 @@ local core = require "massact.core"
 ---@field prefixes? string[][] {"transformer.", ""}: names that begin with the second may begin with the first in a file
 ---@field ignored? string[] patterns of tensors that hold no weights
 ---@field unused? string[] config keys that change nothing in a forward pass
----@field gguf_config? fun(metadata: table): table metadata -> what config.json would say
----@field gguf_weights? fun(spec: table, config: table): table<string, massact.Source>
 
 ---A tensor's name, or {name, view = function(tensor, expert) ... end} for a part of one.
 ---@alias massact.Source string|{[1]: string, view?: fun(t: massact.Tensor, expert?: integer): massact.Tensor, optional?: boolean}
@@ -106,8 +104,6 @@ local function completed(family)
   whole.gguf = family.gguf
   whole.model_types = family.model_types
   whole.spec, whole.weights = both(base.spec, family.spec, over), both(base.weights, family.weights, amended)
-  whole.gguf_config = both(base.gguf_config, family.gguf_config, over)
-  whole.gguf_weights = both(base.gguf_weights, family.gguf_weights, amended)
   whole.paths = amended(base.paths, family.paths)
   return whole
 end
@@ -166,25 +162,31 @@ function M.of_config(config, where)
     where, named, names_of_families()), 0)
 end
 
----The family of a GGUF's general.architecture.
----@param name string
+---The family of a GGUF file.  Of those that share an architecture, one that accepts the file goes before one that takes any.
+---@param name string general.architecture
 ---@param where string
+---@param metadata massact.Metadata
 ---@return massact.Family
-function M.of_gguf(name, where)
+function M.of_gguf(name, where, metadata)
   load_all()
+  local any
   for _, family in pairs(M.registered) do
-    if family.gguf == name then return family end
+    local side = family.gguf
+    if side and side.architecture == name then
+      if not side.accepts then any = family elseif side.accepts(metadata) then return family end
+    end
   end
-  error(("%s: unknown architecture '%s'; massact knows %s, and massact.family{...} adds one"):format(
-    where, tostring(name), names_of_families()), 0)
+  return any or error(("%s: unknown architecture '%s'; massact knows %s, and massact.family{...} adds one"):format(
+    where, name, names_of_families()), 0)
 end
 
 ---Inverse frequencies of RoPE with the scaling that config.json asks for, and the factor on cosine and sine.
----Kinds: default, linear (Chen et al. 2023), llama3 (Llama 3.1 report, and transformers' _compute_llama3_parameters).
+---Kinds: default, linear (Chen et al. 2023), llama3 (Llama 3.1 report, and transformers' _compute_llama3_parameters),
+---longrope (a factor a frequency; only one list of factors for every length).
 ---@param dims integer dims of a head that turn; where it is odd, one more does, as in transformers
 ---@param theta number
 ---@param scaling? table rope_scaling or rope_parameters
----@return table rope {frequencies =, scale =}
+---@return table rope {frequencies =, scale =}, and what they were made of: dims, theta, scaling
 function M.rope(dims, theta, scaling)
   local frequencies = {}
   for i = 0, (dims + 1) // 2 - 1 do frequencies[i + 1] = theta ^ (-2 * i / dims) end
@@ -200,10 +202,17 @@ function M.rope(dims, theta, scaling)
       smooth = math.max(0, math.min(1, smooth))
       frequencies[i] = (1 - smooth) * f / scaling.factor + smooth * f
     end
+  elseif kind == "longrope" then
+    local factors, others = scaling.short_factor, scaling.long_factor
+    for i, f in ipairs(frequencies) do
+      if factors[i] ~= others[i] then error("rope scaling 'longrope' with other factors for long texts is not supported", 0) end
+      frequencies[i] = f / factors[i]
+    end
   elseif kind ~= "default" then
-    error(("rope scaling '%s' is not supported; there are default, linear and llama3"):format(kind), 0)
+    error(("rope scaling '%s' is not supported; there are default, linear, llama3 and longrope"):format(kind), 0)
   end
-  return { frequencies = frequencies, scale = 1 }
+  local scale = kind == "longrope" and scaling.attention_factor or 1
+  return { frequencies = frequencies, scale = scale, dims = dims, theta = theta, scaling = kind ~= "default" and scaling or nil }
 end
 
 ---theta and scaling, as transformers 4 (rope_theta, rope_scaling) or 5 (rope_parameters) spells them.

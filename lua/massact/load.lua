@@ -3,6 +3,7 @@
 local core = require "massact.core"
 local dtypes = require "massact.dtype"
 local families = require "massact.family"
+local gguf = require "massact.gguf"
 require "massact.model"
 
 local M = {}
@@ -50,8 +51,9 @@ end
 
 -- ---- weights ----
 
--- Every slot that `slot` stands for ("*": layers, "#": experts), with the tensor's name and the expert.
-local function each_slot(slot, source, spec)
+---Every slot that `slot` stands for ("*": layers, "#": experts), with the tensor's name and the expert.
+---@return fun(): string?, string?, integer?
+function M.each_slot(slot, source, spec)
   local name = type(source) == "table" and source[1] or source
   local n_layers = slot:find("*", 1, true) and spec.n_layers or 1
   local n_experts = slot:find("#", 1, true) and spec.n_experts or 1
@@ -80,8 +82,8 @@ local function naming(checkpoint, family)
   return function(wanted) return wanted end
 end
 
-local function is_ignored(name, family)
-  for _, pattern in ipairs(family.ignored or {}) do
+local function is_ignored(name, patterns)
+  for _, pattern in ipairs(patterns or {}) do
     if name:find(pattern) then return true end
   end
   return false
@@ -91,7 +93,7 @@ end
 local function bind_weights(model, checkpoint, weights, spec, full_name, where)
   local used, bound = {}, {}
   for slot, source in pairs(weights) do
-    for slot_name, name, expert in each_slot(slot, source, spec) do
+    for slot_name, name, expert in M.each_slot(slot, source, spec) do
       local full = full_name(name)
       if checkpoint:has(full) then
         local tensor = checkpoint:tensor(full)
@@ -110,9 +112,10 @@ local function bind_weights(model, checkpoint, weights, spec, full_name, where)
 end
 
 local function check_all_used(checkpoint, used, family, is_tied, where)
+  local ignored = checkpoint:format() == "gguf" and gguf.ignored or family.ignored
   for _, name in ipairs(checkpoint:names()) do
     -- Some checkpoints store a tied head a second time.
-    if not used[name] and not is_ignored(name, family) and not (is_tied and name:find "lm_head%.weight$") then
+    if not used[name] and not is_ignored(name, ignored) and not (is_tied and name:find "lm_head%.weight$") then
       error(("%s: tensor '%s' is not a weight of family %s"):format(where, name, family.name), 0)
     end
   end
@@ -153,14 +156,8 @@ local function base_name(path) return (path:gsub("/+$", ""):gsub("%.gguf$", ""):
 
 local function describe(path, checkpoint)
   if checkpoint:format() == "gguf" then
-    local metadata = checkpoint:metadata()
-    local family = families.of_gguf(metadata["general.architecture"], path)
-    local prefix = (metadata["general.architecture"] or "") .. "."
-    local config = { massact = "gguf" }
-    for key, value in pairs(metadata) do
-      if key:sub(1, #prefix) == prefix then config[key:sub(#prefix + 1)] = value end
-    end
-    return family, family.gguf_config(config, metadata, checkpoint), path
+    local family, config = gguf.describe(checkpoint, path)
+    return family, config, path
   end
   local folder = core.system.is_folder(path) and path or path:match "^(.*)/[^/]*$" or "."
   local config, file = read_config(folder)
@@ -182,11 +179,13 @@ function M.load(path, options)
   local family, config, where = describe(resolved, checkpoint)
   local is_gguf = checkpoint:format() == "gguf"
   local proxy, unread = families.recording(config, where)
-  local spec = family.spec(proxy)
+  local spec = is_gguf and gguf.spec(family, proxy) or family.spec(proxy)
   local model = core.model.new(spec, options.device or "auto", family.paths or {}, dtype)
-  local weights = is_gguf and family.gguf_weights(spec, proxy) or family.weights(spec, proxy)
+  local weights = family.weights(spec, proxy)
+  local is_tied = weights["head.weight"] == weights["embed.tokens"]
+  if is_gguf then weights = gguf.weights(family, spec, weights, checkpoint) end
   local used, bound = bind_weights(model, checkpoint, weights, spec, naming(checkpoint, family), resolved)
-  check_all_used(checkpoint, used, family, weights["head.weight"] == weights["embed.tokens"], resolved)
+  check_all_used(checkpoint, used, family, is_tied, resolved)
   model:finish((options.cache or 1024) * mib)
   if not is_gguf then warn_unread(unread(), family, where) end
   local fields = model:fields()
@@ -197,7 +196,7 @@ function M.load(path, options)
   fields.spec = spec
   fields.config = config
   fields.checkpoint = checkpoint
-  fields.weights = bound
+  fields.weights, fields.is_tied = bound, is_tied
   fields.paths = family.paths or {}
   fields.n_layers, fields.d_model, fields.vocab_size = spec.n_layers, spec.d_model, spec.vocab_size
   fields.max_positions = spec.max_positions

@@ -1,9 +1,10 @@
-/* GGUF's packed block types, as f32.  Layouts: ggml's block_q4_0 ... block_q6_K.  A legacy block (32
- * elements) is value = d q + m; a K block (256 elements) has 8 or 16 parts with a scale of their own.
+/* GGUF's packed block types, to f32 and (Q4_0, Q8_0) from it.  Layouts: ggml's block_q4_0 ... block_q6_K.  A
+ * legacy block (32 elements) is value = d q + m; a K block (256 elements) has 8 or 16 parts with a scale of their own.
  * Included by rows.c, so that each instruction set has its build. */
 #ifndef MASSACT_BACKEND_CPU_BLOCKS_H
 #define MASSACT_BACKEND_CPU_BLOCKS_H
 
+#include <math.h>
 #include <string.h>
 
 #include "tensor/dtype.h"
@@ -156,6 +157,50 @@ static inline void ma_blocks_widen(float *out, const void *in, ma_dtype dtype, s
     EACH(MA_Q6_K, q6_k, 256, 210);
 #undef EACH
     default: break;
+  }
+}
+
+/* ---- the way back, rounded as ggml's reference quantizer does: q is taken with the unrounded scale ---- */
+
+static inline void put_half(uint8_t *at, float x) {
+  uint16_t h = ma_f16_from_f32(x);
+  at[0] = (uint8_t)(h & 255);
+  at[1] = (uint8_t)(h >> 8);
+}
+
+/* A whole number in [low, high]; NaN gives 0, so that no conversion is undefined. */
+static inline int block_level(float x, float low, float high) {
+  return x != x ? 0 : (int)(x < low ? low : x > high ? high : x);
+}
+
+/* d = max |x| / 127, q = x / d to nearest, halves away from 0. */
+static inline void pack_q8_0(uint8_t *b, const float *x) {
+  float largest = 0;
+  for (int i = 0; i < 32; i++) largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+  float d = largest / 127, inverse = d != 0 ? 1 / d : 0;
+  put_half(b, d);
+  for (int i = 0; i < 32; i++) b[2 + i] = (uint8_t)block_level(roundf(x[i] * inverse), -127, 127);
+}
+
+/* The element of largest magnitude, the first of equals, becomes -8 (level 0): d = x / -8, q = trunc(x / d + 8.5). */
+static inline void pack_q4_0(uint8_t *b, const float *x) {
+  float extreme = 0;
+  for (int i = 0; i < 32; i++)
+    if (fabsf(x[i]) > fabsf(extreme)) extreme = x[i];
+  float d = extreme / -8, inverse = d != 0 ? 1 / d : 0;
+  put_half(b, d);
+  for (int i = 0; i < 16; i++) {
+    int low = block_level(x[i] * inverse + 8.5f, 0, 15), high = block_level(x[i + 16] * inverse + 8.5f, 0, 15);
+    b[2 + i] = (uint8_t)(low | high << 4);
+  }
+}
+
+/* `n` elements, a whole number of blocks, to MA_Q4_0 or MA_Q8_0 (ma_dtype_is_written). */
+static inline void ma_blocks_pack(void *out, const float *in, ma_dtype dtype, size_t n) {
+  uint8_t *b = out;
+  for (size_t i = 0; i < n / 32; i++) {
+    if (dtype == MA_Q4_0) pack_q4_0(b + i * 18, in + i * 32);
+    else pack_q8_0(b + i * 34, in + i * 32);
   }
 }
 

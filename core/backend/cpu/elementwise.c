@@ -114,8 +114,34 @@ static void copy_elements(void *self, size_t from, size_t to) {
   }
 }
 
+static void copy_blocks(void *self, size_t from, size_t to) {
+  job *j = self;
+  int64_t at[2];
+  const ma_dtype_info *info = ma_dtype_describe(j->out->dtype);
+  for (size_t i = from; i < to; i++) {
+    size_t bytes = locate(&j->c, i, at) / info->block * info->bytes;
+    char *there = (char *)j->out->storage->data + (size_t)at[0] / info->block * info->bytes;
+    memcpy(there, (const char *)j->a->storage->data + (size_t)at[1] / info->block * info->bytes, bytes);
+  }
+}
+
+/* Blocks are made a chunk of contiguous elements at a time, or copied as they are. */
+static ma_status pack(ma_tensor *out, const ma_tensor *a, ma_error *err) {
+  bool is_same = a->dtype == out->dtype;
+  ma_tensor rows = {0};
+  ma_status st = MA_OK;
+  if (a->strides[a->n_dims - 1] == 1) rows = ma_tensor_retain(a);
+  else st = ma_tensor_convert(&rows, a, MA_F32, err);
+  if (st != MA_OK) return st;
+  const ma_tensor *tensors[] = {out, &rows};
+  job j = {.c = begin(2, tensors), .rows = ma_rows_get(), .out = out, .a = &rows};
+  ma_parallel_for((size_t)j.c.n, j.c.grain, is_same ? copy_blocks : copy_chunks, &j);
+  ma_tensor_release(&rows);
+  return MA_OK;
+}
+
 ma_status ma_cpu_copy(ma_tensor *out, const ma_tensor *a, ma_error *err) {
-  (void)err;
+  if (ma_dtype_is_block(out->dtype)) return pack(out, a, err);
   const ma_tensor *tensors[] = {out, a};
   job j = {.c = begin(2, tensors), .rows = ma_rows_get(), .out = out, .a = a};
   bool floats = ma_dtype_is_float(out->dtype) && (ma_dtype_is_float(a->dtype) || ma_dtype_is_block(a->dtype));

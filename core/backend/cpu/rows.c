@@ -369,6 +369,8 @@ static void narrow(void *out, const float *in, ma_dtype dtype, size_t n) {
     case MA_U8:
       for (size_t i = 0; i < n; i++) ((uint8_t *)out)[i] = (uint8_t)(in[i] != 0);
       break;
+    case MA_Q4_0:
+    case MA_Q8_0: ma_blocks_pack(out, in, dtype, n); break;
     default: memcpy(out, in, n * sizeof *in);
   }
 }

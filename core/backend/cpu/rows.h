@@ -12,7 +12,7 @@ typedef struct ma_rows {
 
   /* `n` elements at `in` (a whole number of blocks) as f32; i32, i64 and u8 too. */
   void (*widen)(float *out, const void *in, ma_dtype dtype, size_t n);
-  /* The way back, to f32, f16 or bf16. */
+  /* The way back, to f32, f16, bf16, or whole blocks of q4_0 or q8_0. */
   void (*narrow)(void *out, const float *in, ma_dtype dtype, size_t n);
 
   /* The nearest values that f16 or bf16 holds; out may be a. */

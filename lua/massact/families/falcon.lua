@@ -73,4 +73,17 @@ return families.family {
     ["transformer.h.*.ln_mlp"] = "layers.*.mlp.norm",
     ["transformer.ln_f"] = "final.norm",
   },
+  gguf = {
+    architecture = "falcon", fused = { attn_qkv = true },
+    keys = { n_kv_heads = "num_kv_heads", d_head = false, d_ff = "ffn_hidden_size", norm_eps = "layer_norm_epsilon" },
+    names = function(spec) return spec.shared_norm and {} or { ["attn.norm"] = "attn_norm_2", ["mlp.norm"] = "attn_norm" } end,
+    config = function(config, c, file)
+      local has_two = file:has "blk.0.attn_norm_2.weight"
+      config.new_decoder_architecture = has_two or config.num_kv_heads > 1
+      config.num_ln_in_parallel_attn = config.new_decoder_architecture and (has_two and 2 or 1) or nil
+      config.bias = file:has "blk.0.attn_qkv.bias"
+      config.alibi = (c:maybe("number", "attention.max_alibi_bias") or 0) > 0
+    end,
+    metadata = function() return { { "tensor_data_layout", "string", "jploski" } } end,
+  },
 }

@@ -17,4 +17,5 @@ return families.family {
     }
   end,
   weights = function() return { ["head.weight"] = "model.embed_tokens.weight" } end,
+  gguf = { architecture = "gemma" },
 }

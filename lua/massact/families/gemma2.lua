@@ -1,6 +1,7 @@
 -- Gemma 2 (Gemma team 2024): norms before and after each branch, stored as differences from 1; soft caps on scores and
 -- logits; every second layer, from the first on, has a sliding window.
 local families = require "massact.family"
+local gguf = require "massact.gguf"
 
 return families.family {
   name = "gemma2", like = "llama",
@@ -32,5 +33,9 @@ return families.family {
     ["model.layers.*.post_attention_layernorm"] = "layers.*.attn.out",
     ["model.layers.*.pre_feedforward_layernorm"] = "layers.*.mlp.norm",
     ["model.layers.*.post_feedforward_layernorm"] = "layers.*.mlp.out",
+  },
+  gguf = {
+    architecture = "gemma2",
+    config = function(config, c) config.query_pre_attn_scalar = gguf.query_scalar(c, 46) end,
   },
 }

@@ -1,6 +1,7 @@
 -- Gemma 3, text (Gemma team 2025): norms before and after each branch, stored as differences from 1; q and k
 -- normalised per head; five layers of a sliding window to one that sees everything, each with its own rotation.
 local families = require "massact.family"
+local gguf = require "massact.gguf"
 
 -- "sliding_attention" or "full_attention" of layer i (from 0).
 local function layer_type(config, i)
@@ -79,5 +80,12 @@ return families.family {
     ["model.layers.*.input_layernorm"] = "layers.*.attn.norm",
     ["model.layers.*.pre_feedforward_layernorm"] = "layers.*.mlp.norm",
     ["model.norm"] = "final.norm",
+  },
+  gguf = {
+    architecture = "gemma3",
+    config = function(config, c)
+      config.query_pre_attn_scalar = gguf.query_scalar(c, 62)
+      config.rope_local_base_freq = c:maybe("number", "rope.freq_base_swa") or 10000.0
+    end,
   },
 }

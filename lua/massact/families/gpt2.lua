@@ -15,7 +15,6 @@ return families.family {
   name = "gpt2",
   architectures = { "GPT2LMHeadModel" },
   model_types = { "gpt2" },
-  gguf = "gpt2",
   prefixes = { { "transformer.", "" } },
   ignored = { "%.attn%.bias$", "%.attn%.masked_bias$" },
 
@@ -68,11 +67,11 @@ return families.family {
     ["transformer.ln_f"] = "final.norm",
   },
 
-  gguf_config = function(c)
-    return {
-      n_layer = c.block_count, n_head = c["attention.head_count"], n_embd = c.embedding_length,
-      n_inner = c.feed_forward_length, n_positions = c.context_length, vocab_size = c.vocab_size,
-      layer_norm_epsilon = c["attention.layer_norm_epsilon"],
-    }
-  end,
+  gguf = {
+    architecture = "gpt2", fused = { attn_qkv = true },
+    keys = {
+      n_layers = "n_layer", n_heads = "n_head", n_kv_heads = false, d_model = "n_embd", d_head = false, d_ff = "n_inner",
+      max_positions = "n_positions", norm_eps = "layer_norm_epsilon", is_tied = false,
+    },
+  },
 }

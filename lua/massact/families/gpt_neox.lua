@@ -55,4 +55,15 @@ return families.family {
     ["gpt_neox.layers.*.post_attention_layernorm"] = "layers.*.mlp.norm",
     ["gpt_neox.final_layer_norm"] = "final.norm",
   },
+  gguf = {
+    architecture = "gptneox", fused = { attn_qkv = true },
+    keys = {
+      n_kv_heads = false, d_head = false, norm_eps = "layer_norm_eps", rope_theta = "rotary_emb_base", rotary_share = "rotary_pct",
+    },
+    config = function(config, c)
+      config.use_parallel_residual = c:maybe("boolean", "use_parallel_residual")
+      config.attention_bias = c.file:has "blk.0.attn_qkv.bias"
+    end,
+    metadata = function(spec) return { { "use_parallel_residual", "bool", spec.parallel } } end,
+  },
 }

@@ -2,21 +2,11 @@
 -- positions, grouped keys and values, a gated MLP.
 local families = require "massact.family"
 
--- llama.cpp's converter reorders the rows of q and k in each head, so that it can turn neighbouring dims: row
--- [head][half][i] lies at [head][i][half].  Seen as [heads, d/2, 2, D] and permuted, they are the checkpoint's.
-local function unpermuted(name, heads)
-  return { name, view = function(t)
-    local rows, width = t:size(0), t:size(1)
-    return t:reshape(heads, rows // heads // 2, 2, width):permute(0, 2, 1, 3)
-  end }
-end
-
 return families.family {
   name = "llama",
   architectures = { "LlamaForCausalLM" },
   model_types = { "llama" },
-  gguf = "llama",
-  ignored = { "rotary_emb%.inv_freq$", "^rope_freqs%.weight$" },
+  ignored = { "rotary_emb%.inv_freq$" },
 
   spec = function(config)
     local theta, scaling = families.rope_settings(config, 10000)
@@ -71,38 +61,11 @@ return families.family {
     ["model.norm"] = "final.norm",
   },
 
-  gguf_config = function(c, metadata, checkpoint)
-    local dims = c["rope.dimension_count"] or c.embedding_length // c["attention.head_count"]
-    local scaling
-    if c["rope.scaling.type"] == "linear" then
-      scaling = { rope_type = "linear", factor = c["rope.scaling.factor"] }
-    elseif (c["rope.scaling.type"] or "none") ~= "none" or checkpoint:has "rope_freqs.weight" then
-      error(("rope scaling '%s' of GGUF files is not supported"):format(c["rope.scaling.type"] or "rope_freqs"), 0)
-    end
-    return {
-      num_hidden_layers = c.block_count, hidden_size = c.embedding_length,
-      num_attention_heads = c["attention.head_count"], num_key_value_heads = c["attention.head_count_kv"],
-      intermediate_size = c.feed_forward_length, max_position_embeddings = c.context_length,
-      rms_norm_eps = c["attention.layer_norm_rms_epsilon"], rope_theta = c["rope.freq_base"], head_dim = dims,
-      rope_scaling = scaling, vocab_size = checkpoint:shape("token_embd.weight")[1],
-      tie_word_embeddings = not checkpoint:has "output.weight",
-    }
-  end,
-
-  gguf_weights = function(spec, config)
-    return {
-      ["embed.tokens"] = "token_embd.weight",
-      ["head.weight"] = config.tie_word_embeddings and "token_embd.weight" or "output.weight",
-      ["final.norm.weight"] = "output_norm.weight",
-      ["layers.*.attn.norm.weight"] = "blk.*.attn_norm.weight",
-      ["layers.*.attn.q.weight"] = unpermuted("blk.*.attn_q.weight", spec.n_heads),
-      ["layers.*.attn.k.weight"] = unpermuted("blk.*.attn_k.weight", spec.n_kv_heads),
-      ["layers.*.attn.v.weight"] = "blk.*.attn_v.weight",
-      ["layers.*.attn.proj.weight"] = "blk.*.attn_output.weight",
-      ["layers.*.mlp.norm.weight"] = "blk.*.ffn_norm.weight",
-      ["layers.*.mlp.gate.weight"] = "blk.*.ffn_gate.weight",
-      ["layers.*.mlp.up.weight"] = "blk.*.ffn_up.weight",
-      ["layers.*.mlp.proj.weight"] = "blk.*.ffn_down.weight",
-    }
-  end,
+  gguf = {
+    architecture = "llama", turns_neighbours = true,
+    config = function(config, _, file)
+      config.attention_bias = file:has "blk.0.attn_q.bias" or nil
+      config.mlp_bias = file:has "blk.0.ffn_up.bias" or nil
+    end,
+  },
 }

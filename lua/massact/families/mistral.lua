@@ -8,4 +8,10 @@ return families.family {
   spec = function(config)
     return { windows = families.windows(config, function() return config.sliding_window ~= nil end) }
   end,
+  gguf = {
+    architecture = "llama", turns_neighbours = true,
+    accepts = function(c)
+      return (c:maybe("integer", "attention.sliding_window") or 0) > 0 and (c:maybe("integer", "expert_count") or 0) == 0
+    end,
+  },
 }

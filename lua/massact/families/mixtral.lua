@@ -24,4 +24,8 @@ return families.family {
     }
   end,
   paths = { ["model.layers.*.mlp"] = false, ["model.layers.*.block_sparse_moe"] = "layers.*.mlp.proj" },
+  gguf = {
+    architecture = "llama", turns_neighbours = true,
+    accepts = function(c) return (c:maybe("integer", "expert_count") or 0) > 0 end,
+  },
 }

@@ -50,4 +50,19 @@ return families.family {
     ["transformer.blocks.*.norm_2"] = "layers.*.mlp.norm",
     ["transformer.norm_f"] = "final.norm",
   },
+  gguf = {
+    architecture = "mpt", fused = { attn_qkv = true },
+    keys = {
+      n_layers = "n_layers", n_heads = "n_heads", n_kv_heads = false, d_model = "d_model", d_head = false, d_ff = false,
+      max_positions = "max_seq_len", norm_eps = "layer_norm_epsilon", qkv_clip = false, is_tied = false,
+    },
+    config = function(config, c)
+      if c:maybe("number", "attention.max_alibi_bias") ~= 8 then
+        error(("%s: mpt: 'attention.max_alibi_bias' other than 8 is not supported"):format(c.where), 0)
+      end
+      config.attn_config = {
+        alibi = true, clip_qkv = c:maybe("number", "attention.clamp_kqv"), softmax_scale = c:maybe("number", "attention.scale"),
+      }
+    end,
+  },
 }

@@ -12,4 +12,5 @@ return families.family {
   weights = function()
     return { ["final.norm.weight"] = false, ["layers.*.attn.norm.weight"] = false, ["layers.*.mlp.norm.weight"] = false }
   end,
+  gguf = { architecture = "olmo", turns_neighbours = true, keys = { norm_eps = false } },
 }

@@ -26,4 +26,5 @@ return families.family {
     ["model.layers.*.post_attention_layernorm"] = "layers.*.attn.out",
     ["model.layers.*.post_feedforward_layernorm"] = "layers.*.mlp.out",
   },
+  gguf = { architecture = "olmo2" },
 }

@@ -50,4 +50,8 @@ return families.family {
     ["model.layers.*.input_layernorm"] = "layers.*.attn.norm",
     ["model.final_layernorm"] = "final.norm",
   },
+  gguf = {
+    architecture = "phi2",
+    keys = { d_head = false, norm_eps = "layer_norm_eps", rotary_share = "partial_rotary_factor" },
+  },
 }

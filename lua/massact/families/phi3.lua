@@ -1,5 +1,6 @@
 -- Phi 3 and 4 (Abdin et al. 2024): llama, with queries, keys and values in one projection, gate and up in another.
 local families = require "massact.family"
+local gguf = require "massact.gguf"
 
 return families.family {
   name = "phi3", like = "llama",
@@ -26,4 +27,11 @@ return families.family {
       ["layers.*.mlp.up.weight"] = families.rows(gate_up, spec.d_ff, spec.d_ff),
     }
   end,
+  gguf = {
+    architecture = "phi3", fused = { attn_qkv = true, ffn_up = true }, keys = { rotary_share = "partial_rotary_factor" },
+    -- A file without the key has a window of its own in llama.cpp; 0 says that there is none.
+    metadata = function(spec)
+      return not gguf.window(spec) and { { "attention.sliding_window", "u32", 0 } } or {}
+    end,
+  },
 }

@@ -22,4 +22,8 @@ return families.family {
       ["layers.*.attn.v.bias"] = "model.layers.*.self_attn.v_proj.bias",
     }
   end,
+  gguf = {
+    architecture = "qwen2",
+    config = function(config) config.use_sliding_window = config.sliding_window ~= nil end,
+  },
 }

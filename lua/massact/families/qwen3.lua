@@ -21,4 +21,8 @@ return families.family {
       ["layers.*.attn.k_norm.weight"] = "model.layers.*.self_attn.k_norm.weight",
     }
   end,
+  gguf = {
+    architecture = "qwen3",
+    config = function(config) config.use_sliding_window = config.sliding_window ~= nil end,
+  },
 }

@@ -36,8 +36,33 @@ function Checkpoint:format() end
 ---@return table<string, any>
 function Checkpoint:metadata() end
 
+---The keys of GGUF's metadata, in the file's order.
+---@return string[]
+function Checkpoint:keys() end
+
+---The value of a key of GGUF's metadata, arrays of any length too, and the name of its type (of an array's elements);
+---nothing where there is no such key.
+---@param key string
+---@return any value, string? type "u32", "f32", "string" ...
+function Checkpoint:value(key) end
+
 ---Tensors made from it stay valid.
 function Checkpoint:close() end
+
+---A checkpoint that is being written: core.checkpoint.write_gguf(path, {{key, type, value}, ...}, {{name, dtype, shape}, ...})
+---or core.checkpoint.write_safetensors(path, {{name, dtype, shape}, ...}).  Closed without commit, nothing is left behind.
+---@class massact.Writer
+local Writer = {}
+
+---The next of the tensors that were announced.
+---@param name string
+---@param tensor massact.Tensor
+function Writer:add(name, tensor) end
+
+---After the last: the file appears.
+function Writer:commit() end
+
+function Writer:close() end
 
 ---@class massact.Tokenizer
 ---@field bos? integer

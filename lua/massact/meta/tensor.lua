@@ -483,7 +483,7 @@ function Tensor:rows() end
 ---@return massact.Tensor
 function Tensor:clone() end
 
----A copy of another dtype or on another device.
+---A copy of another dtype ("q8_0" and "q4_0" among them) or on another device.
 ---@param options {dtype?: string, device?: string}
 ---@return massact.Tensor
 function Tensor:to(options) end
