@@ -39,8 +39,8 @@ return families.family {
     if config.use_bidirectional_attention then error("gemma3: bidirectional attention is not supported", 0) end
     local _ = config.attention_bias, config._sliding_window_pattern, config.sliding_window_pattern
     return {
-      n_layers = config.num_hidden_layers, n_heads = config.num_attention_heads,
-      n_kv_heads = config.num_key_value_heads, d_model = config.hidden_size, d_head = d_head,
+      n_layers = config.num_hidden_layers, n_heads = config.num_attention_heads or 8,
+      n_kv_heads = config.num_key_value_heads or 4, d_model = config.hidden_size, d_head = d_head,
       d_ff = config.intermediate_size, vocab_size = config.vocab_size or 262208,
       max_positions = config.max_position_embeddings or 131072,
       norm = "rms", norm_eps = config.rms_norm_eps or 1e-6, norm_offset = 1, norm_after = true, qk_norm = "head",
