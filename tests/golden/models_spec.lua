@@ -26,6 +26,16 @@ for _, folder in ipairs(golden.folders()) do
       os.execute("rm -r " .. copy)
     end)
 
+    it("gives for one token, and for a few, what it gives for the first of many", function()
+      local all = model:forward(ids, { logits = true }).logits[0]
+      for n = 1, 3 do
+        local some = model:forward(ids:narrow(0, 0, n), { logits = true }).logits[0]
+        assert(golden.relative_error(some, all:narrow(0, 0, n)) <= 1e-5, n .. " tokens")
+        local watched = model:forward(ids:narrow(0, 0, n), { logits = true, capture = "layers.*.attn.probs" }).logits[0]
+        assert.is_true(watched == some)
+      end
+    end)
+
     it("gives the same however it is looked at", function()
       local plain = model:forward(ids, { logits = true }).logits
       for _, point in ipairs(model:point_names()) do

@@ -68,15 +68,21 @@ ma_status ma_blas_open(ma_error *err) {
   return blas.sgemm ? MA_OK : ma_fail(err, MA_UNSUPPORTED, "%s", blas.problem);
 }
 
+/* BLAS wants a step of at least a row's width, also where there is one row, whose step means nothing: a view of
+ * one token has whatever its sizes gave it. */
+static int step_of(int64_t step, int64_t rows, int64_t columns) {
+  if (rows <= 1 && step < columns) step = columns;
+  return step < 1 ? 1 : (int)step;
+}
+
 void ma_sgemm(int64_t m, int64_t n, int64_t k, float alpha, ma_matrix a, ma_matrix b, float beta, float *c,
               int64_t c_step) {
   if (m == 0 || n == 0) return;
-  /* BLAS refuses a step of 0, which a matrix without columns has. */
-  if (a.step < 1) a.step = 1;
-  if (b.step < 1) b.step = 1;
+  int a_step = a.is_transposed ? step_of(a.step, k, m) : step_of(a.step, m, k);
+  int b_step = b.is_transposed ? step_of(b.step, n, k) : step_of(b.step, k, n);
   blas.sgemm(ROW_MAJOR, a.is_transposed ? TRANSPOSE : NO_TRANSPOSE,
-             b.is_transposed ? TRANSPOSE : NO_TRANSPOSE, (int)m, (int)n, (int)k, alpha, a.data,
-             (int)a.step, b.data, (int)b.step, beta, c, (int)c_step);
+             b.is_transposed ? TRANSPOSE : NO_TRANSPOSE, (int)m, (int)n, (int)k, alpha, a.data, a_step, b.data,
+             b_step, beta, c, step_of(c_step, m, n));
 }
 
 void ma_blas_describe(char *text, size_t size) {
