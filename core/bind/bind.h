@@ -14,6 +14,7 @@
 
 #include "base/status.h"
 #include "format/checkpoint.h"
+#include "model/cache.h"
 #include "model/model.h"
 #include "tensor/tensor.h"
 #include "text/tokenizer.h"
@@ -23,6 +24,7 @@
 #define BIND_WRITER "massact.Writer"
 #define BIND_TOKENIZER "massact.Tokenizer"
 #define BIND_MODEL "massact.Model"
+#define BIND_CACHE "massact.Cache"
 #define BIND_POINT "massact.Point"
 #define BIND_HANDLE "massact.Handle"
 #define BIND_FIGURE "massact.Figure"
@@ -103,6 +105,17 @@ ma_status bind_find_places(lua_State *L, int model_index, ma_place **places, siz
 /* model:point(...) */
 int bind_model_point(lua_State *L);
 void bind_open_point(lua_State *L);
+typedef struct bind_cache {
+  ma_cache *cache;       /* NULL: closed */
+  const ma_model *model; /* whose it is; kept alive by a user value */
+  bool is_used;          /* by a running pass */
+} bind_cache;
+
+/* The cache at `index`, open, of this model, and not in use. */
+bind_cache *bind_check_cache(lua_State *L, int index, const ma_model *model);
+/* model:cache(...) */
+int bind_model_cache(lua_State *L);
+void bind_open_cache(lua_State *L);
 /* model:forward(...) */
 int bind_model_forward(lua_State *L);
 void bind_open_pass(lua_State *L);

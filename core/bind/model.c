@@ -331,7 +331,7 @@ int bind_open_model(lua_State *L) {
                                      {"close", model_close},     {"point", bind_model_point},
                                      {"forward", bind_model_forward}, {"point_names", model_point_names},
                                      {"fields", model_fields},   {"wide_bytes", model_wide_bytes},
-                                     {"pass_bytes", model_pass_bytes},
+                                     {"pass_bytes", model_pass_bytes}, {"cache", bind_model_cache},
                                      {NULL, NULL}};
   static const luaL_Reg spec_meta[] = {{"__gc", spec_gc}, {NULL, NULL}};
   static const luaL_Reg functions[] = {{"new", model_new},        {"points", list_points},
@@ -340,6 +340,7 @@ int bind_open_model(lua_State *L) {
   bind_class(L, BIND_SPEC, spec_meta, NULL);
   bind_open_point(L);
   bind_open_pass(L);
+  bind_open_cache(L);
   luaL_newlib(L, functions);
   luaL_getmetatable(L, BIND_MODEL);
   lua_getfield(L, -1, "methods");

@@ -218,10 +218,11 @@ static int raise_failure(lua_State *L, const ma_error *err) {
 }
 
 int bind_model_forward(lua_State *L) {
-  static const char *const keys[] = {"capture", "logits", "loss", "token_losses", "start_at", "stop_at", NULL};
+  static const char *const keys[] = {"capture", "logits", "loss", "token_losses", "start_at", "stop_at", "cache", NULL};
   bind_model *m = bind_check_model(L, 1);
   ma_request request = {0};
   ma_place start, stop;
+  bind_cache *cache = NULL;
   ma_error err = {0};
   lua_settop(L, 3);
   if (lua_isnil(L, 3)) {
@@ -243,6 +244,8 @@ int bind_model_forward(lua_State *L) {
     request.stop = &stop;
   }
   read_start(L, &request, &start);
+  if (bind_field(L, 3, "cache") != LUA_TNIL) cache = bind_check_cache(L, -1, m->model); /* stays on the stack */
+  if (cache) request.cache = cache->cache;
   bind_check_model(L, 1); /* reading may have called metamethods, and they the model's close() */
   if (p->n_places) {
     if (ma_visitors_attach(&m->model->visitors, &p->capture.visitor, p->places, p->n_places, &err) != MA_OK)
@@ -253,7 +256,9 @@ int bind_model_forward(lua_State *L) {
   bind_model before = *m;
   m->L = L;
   m->index = 1;
+  if (cache) cache->is_used = true;
   ma_status st = ma_model_forward(&p->result, m->model, &request, &err);
+  if (cache) cache->is_used = false;
   m->L = before.L;
   m->index = before.index;
   if (p->is_captured) ma_visitors_detach(&m->model->visitors, &p->capture.visitor);

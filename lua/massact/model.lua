@@ -50,6 +50,12 @@ function methods:weight(slot)
   return self.weights[slot] or error(("%s has no weight '%s'; massact.core.model.slots() lists the slots"):format(self.name, slot), 2)
 end
 
+---Continues a sequence of ids, a token at a time.
+---@param ids integer[]
+---@param options? massact.Generate
+---@return integer[] continuation
+function methods:generate(ids, options) return require("massact.generate").generate(self, ids, options) end
+
 ---The checkpoint's tensor of that name.
 ---@param name string
 ---@return massact.Tensor

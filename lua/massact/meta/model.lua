@@ -17,6 +17,26 @@
 ---@field checkpoint massact.Checkpoint
 local Model = {}
 
+---Keys and values of the tokens of earlier passes: model:forward(ids, {cache = cache}) goes on behind them.
+---@class massact.Cache
+---@operator len: integer tokens held
+local Cache = {}
+
+---@return integer tokens it has room for
+function Cache:capacity() end
+
+---Forgets all but the first n tokens.
+---@param n integer
+function Cache:rewind(n) end
+
+function Cache:close() end
+
+---An empty cache.
+---@param capacity integer tokens a sequence
+---@param n_sequences? integer 1
+---@return massact.Cache
+function Model:cache(capacity, n_sequences) end
+
 ---@class massact.Forward
 ---@field capture? string|string[] patterns of points to copy: out["layers.3.out"]
 ---@field logits? boolean out.logits [B T V]
@@ -24,6 +44,7 @@ local Model = {}
 ---@field token_losses? boolean out.token_losses [B T-1]
 ---@field start_at? {point: string, value: massact.Tensor} embed, layers.n.in, .mid, .out or final.norm; nothing before it is computed
 ---@field stop_at? string the last point that is computed
+---@field cache? massact.Cache positions go on behind the tokens that it holds, and these are added to it
 
 ---Runs the decoder once.
 ---@param ids integer[]|integer[][]|massact.Tensor
