@@ -46,7 +46,6 @@ local is_float = { f32 = true, f16 = true, bf16 = true }
 
 -- ---- data ----
 
--- A reproducible stream of numbers in [-1, 1).
 -- Entries by name, so that every run draws the same numbers for the same case.
 local function in_order(t)
   local names, i = {}, 0
@@ -58,6 +57,7 @@ local function in_order(t)
   end
 end
 
+-- A reproducible stream of numbers in [-1, 1).
 local seed = tonumber(os.getenv "SEED" or 1) -- another one tries other numbers
 local function uniform()
   seed = (seed * 1103515245 + 12345) % 2 ^ 31
