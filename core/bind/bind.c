@@ -58,6 +58,12 @@ void bind_filled_tensor(lua_State *L, const ma_tensor *t) {
   if (t->storage && t->storage->owns_data) bind_charge(L, t->storage->bytes);
 }
 
+int bind_made_tensor(lua_State *L, ma_status st, const ma_error *err) {
+  if (st != MA_OK) return bind_raise(L, err);
+  bind_filled_tensor(L, lua_touserdata(L, -1));
+  return 1;
+}
+
 static ma_tensor *alive(lua_State *L, ma_tensor *t) {
   ma_error err;
   if (!t->storage) bind_error(L, "this tensor has been closed");

@@ -70,6 +70,8 @@ ma_tensor *bind_test_tensor(lua_State *L, int index); /* NULL: something else; d
 ma_tensor *bind_new_tensor(lua_State *L);
 /* After filling: charges what was allocated. */
 void bind_filled_tensor(lua_State *L, const ma_tensor *t);
+/* The same for the tensor on top of the stack, which is returned; raises where making it failed. */
+int bind_made_tensor(lua_State *L, ma_status st, const ma_error *err);
 
 /* ---- arguments ---- */
 
