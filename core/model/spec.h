@@ -19,7 +19,7 @@ typedef enum ma_position_kind {
   MA_POSITION_ALIBI
 } ma_position_kind;
 
-enum { MA_MAX_ROPES = 4, MA_MAX_LAYERS = 4096, MA_MAX_EXPERTS = 1024 };
+enum { MA_MAX_ROPES = 4, MA_MAX_LAYERS = 4096, MA_MAX_EXPERTS = 256 };
 
 /* Rotary position embedding (Su et al. 2021): dims i and i + n of a head turn by position * frequency i. */
 typedef struct ma_rotation {

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "backend/cpu/cpu_internal.h"
+#include "tensor/half.h"
 
 /* Strides of `t` broadcast to `n_dims` dims of the given shape. */
 static void broadcast_strides(int64_t *strides, const ma_tensor *t, int n_dims, const int64_t *shape) {
@@ -89,12 +90,14 @@ void ma_row_store(const ma_rows *rows, ma_tensor *t, int64_t at, int64_t stride,
 
 double ma_element_load(const ma_tensor *t, int64_t at) {
   const void *p = address(t, at);
-  float value;
   switch (t->dtype) {
+    case MA_F32: return (double)*(const float *)p;
+    case MA_F16: return (double)ma_f16_to_f32(*(const uint16_t *)p);
+    case MA_BF16: return (double)ma_bf16_to_f32(*(const uint16_t *)p);
     case MA_I32: return *(const int32_t *)p;
     case MA_I64: return (double)*(const int64_t *)p;
     case MA_U8: return *(const uint8_t *)p;
-    default: ma_rows_get()->widen(&value, p, t->dtype, 1); return (double)value;
+    default: return 0; /* block types have no single elements; operations refuse them */
   }
 }
 
@@ -105,11 +108,13 @@ static double clamp(double value, double low, double high) {
 
 void ma_element_store(ma_tensor *t, int64_t at, double value) {
   void *p = address(t, at);
-  float single = (float)value;
   switch (t->dtype) {
+    case MA_F32: *(float *)p = (float)value; break;
+    case MA_F16: *(uint16_t *)p = ma_f16_from_f32((float)value); break;
+    case MA_BF16: *(uint16_t *)p = ma_bf16_from_f32((float)value); break;
     case MA_I32: *(int32_t *)p = (int32_t)clamp(value, INT32_MIN, INT32_MAX); break;
     case MA_I64: *(int64_t *)p = (int64_t)clamp(value, -0x1p63, 0x1.fffffffffffffp62); break;
     case MA_U8: *(uint8_t *)p = (uint8_t)clamp(value, 0, 255); break;
-    default: ma_rows_get()->narrow(p, &single, t->dtype, 1);
+    default: break; /* block types are read-only */
   }
 }
