@@ -1,27 +1,12 @@
 -- The command as a user types it: exit codes, one line on stderr, what is printed.
+package.path = os.getenv "MASSACT_TESTS" .. "/cli/?.lua;" .. package.path
 local massact = require "massact"
-local bin, golden = os.getenv "MASSACT_BIN", os.getenv "MASSACT_TESTS" .. "/golden/models"
-
--- Runs a shell command; returns exit code, stdout, stderr.
-local function run(command, input)
-  local out, err = os.tmpname(), os.tmpname()
-  local pipe = input and ("printf '%s' | "):format(input) or ""
-  local _, _, code = os.execute(("%s%s %s >%s 2>%s </dev/null"):format(pipe, bin, command, out, err):gsub("</dev/null", input and "" or "</dev/null"))
-  local function slurp(path)
-    local file = assert(io.open(path))
-    local text = file:read "a"
-    file:close()
-    os.remove(path)
-    return text
-  end
-  return code, slurp(out), slurp(err)
-end
+local shell = require "shell"
+local bin, run, golden = shell.bin, shell.massact, os.getenv "MASSACT_TESTS" .. "/golden/models"
 
 local function script(text)
   local path = os.tmpname()
-  local file = assert(io.open(path, "w"))
-  file:write(text)
-  file:close()
+  shell.spit(path, text)
   return path
 end
 

@@ -1,25 +1,16 @@
 -- massact convert as a user types it: one line when it fails, and nothing half-written.
+package.path = os.getenv "MASSACT_TESTS" .. "/cli/?.lua;" .. package.path
 local massact = require "massact"
-local bin, tests = os.getenv "MASSACT_BIN", os.getenv "MASSACT_TESTS"
+local shell = require "shell"
+local tests = os.getenv "MASSACT_TESTS"
 local model = tests .. "/golden/models/llama-3"
 
-local function run(words)
-  local out, err = os.tmpname(), os.tmpname()
-  local _, _, code = os.execute(("%s >%s 2>%s </dev/null"):format(words:gsub("MASSACT", bin), out, err))
-  local function slurp(path)
-    local file <close> = assert(io.open(path))
-    os.remove(path)
-    return file:read "a"
-  end
-  return code, slurp(out), slurp(err)
-end
+local function run(words) return shell.run((words:gsub("MASSACT", shell.bin))) end
 
 describe("massact convert", function()
   local work
   before_each(function()
-    work = os.tmpname()
-    os.remove(work)
-    massact.system.make_folder(work)
+    work = shell.folder()
   end)
   after_each(function() os.execute(("chmod -R u+w %s; rm -r %s"):format(work, work)) end)
 

@@ -1,7 +1,9 @@
 -- A world that fails: disks that fill, folders that take nothing, files that go, Ctrl-C.  Each gives one line that names the
 -- path and the reason, status 1, and leaves whole what was whole.
+package.path = os.getenv "MASSACT_TESTS" .. "/cli/?.lua;" .. package.path
 local massact = require "massact"
-local bin = os.getenv "MASSACT_BIN"
+local helper = require "shell"
+local bin, slurp, spit, temporary_folder = helper.bin, helper.slurp, helper.spit, helper.folder
 local experiment = massact.home .. "/experiments/intervention.lua"
 local results_in = "/model/model_layer_model.layers_self_attn_256_True_True_42/"
 
@@ -11,26 +13,6 @@ local function shell(command)
   local text, status = pipe:read "a":match "^(.*)status (%d+)\n$"
   pipe:close()
   return tonumber(status), text
-end
-
-local function slurp(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "a"
-  file:close()
-  return text
-end
-
-local function spit(path, text)
-  local file = assert(io.open(path, "wb"))
-  file:write(text)
-  file:close()
-end
-
-local function temporary_folder()
-  local path = os.tmpname()
-  os.remove(path)
-  massact.system.make_folder(path)
-  return path
 end
 
 -- What lies below a folder, by name; nothing may be a temporary.

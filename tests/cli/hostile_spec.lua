@@ -1,6 +1,8 @@
 -- Input that is wrong, or means harm: one line that says what and where, and status 1.
+package.path = os.getenv "MASSACT_TESTS" .. "/cli/?.lua;" .. package.path
 local massact = require "massact"
-local bin, golden = os.getenv "MASSACT_BIN", os.getenv "MASSACT_TESTS" .. "/golden/models"
+local shell = require "shell"
+local bin, spit, golden = shell.bin, shell.spit, os.getenv "MASSACT_TESTS" .. "/golden/models"
 
 local function run(code)
   local pipe = assert(io.popen(("timeout 60 %s -e \"%s\" 2>&1 </dev/null; echo status $?"):format(bin, code)))
@@ -16,12 +18,6 @@ local function expect(code, pattern, what)
   assert.matches(pattern, message)
 end
 
-local function spit(path, text)
-  local file = assert(io.open(path, "wb"))
-  file:write(text)
-  file:close()
-end
-
 local function copy(t)
   local out = {}
   for key, value in pairs(t) do out[key] = value end
@@ -29,9 +25,7 @@ local function copy(t)
 end
 
 describe("hostile input", function()
-  local folder = os.tmpname()
-  os.remove(folder)
-  massact.system.make_folder(folder)
+  local folder = shell.folder()
   teardown(function() os.execute("rm -r " .. folder) end)
 
   local function load_with(family, change)

@@ -1,33 +1,17 @@
 -- The main experiment from outside, on the embedded default model.
+package.path = os.getenv "MASSACT_TESTS" .. "/cli/?.lua;" .. package.path
 local massact = require "massact"
-local bin = os.getenv "MASSACT_BIN"
+local shell = require "shell"
+local bin, write = shell.bin, shell.spit
 local experiment = massact.home .. "/experiments/intervention.lua"
 
 local function run(options)
-  local err = os.tmpname()
-  local _, _, code = os.execute(("%s run %s %s >/dev/null 2>%s </dev/null"):format(bin, experiment, options, err))
-  local file = assert(io.open(err))
-  local text = file:read "a"
-  file:close()
-  os.remove(err)
-  return code, text
-end
-
-local function temporary_folder()
-  local path = os.tmpname()
-  os.remove(path)
-  massact.system.make_folder(path)
-  return path
-end
-
-local function write(path, text)
-  local file = assert(io.open(path, "wb"))
-  file:write(text)
-  file:close()
+  local status, _, complained = shell.massact(("run %s %s"):format(experiment, options))
+  return status, complained
 end
 
 describe("experiments/intervention.lua", function()
-  local folder = temporary_folder()
+  local folder = shell.folder()
   teardown(function() os.execute("rm -r " .. folder) end)
 
   it("shows on the default model that the planted activation matters", function()

@@ -1,20 +1,17 @@
 -- experiments/published.lua: a run's results beside the paper's.
+package.path = os.getenv "MASSACT_TESTS" .. "/cli/?.lua;" .. package.path
 local massact = require "massact"
 local published = require "massact.published"
-local bin = os.getenv "MASSACT_BIN"
+local shell = require "shell"
 local known = massact.json.load(massact.home .. "/experiments/published.json")
 
 local function run(options)
-  local pipe = assert(io.popen(("%s run %s/experiments/published.lua %s 2>&1 </dev/null"):format(bin, massact.home, options)))
-  local text = pipe:read "a"
-  local _, _, code = pipe:close()
-  return code, text
+  local status, printed, complained = shell.massact(("run %s/experiments/published.lua %s"):format(massact.home, options))
+  return status, printed .. complained
 end
 
 describe("experiments/published.lua", function()
-  local folder = os.tmpname()
-  os.remove(folder)
-  massact.system.make_folder(folder)
+  local folder = shell.folder()
   teardown(function() os.execute("rm -r " .. folder) end)
 
   it("finds models by the names that people give them", function()
