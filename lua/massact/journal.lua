@@ -7,6 +7,8 @@ local M = {}
 local Journal = {}
 Journal.__index = Journal
 
+local function one_line(value) return (core.json.text(value):gsub("\n%s*", " ")) end
+
 -- JSON has no infinities and no NaN; what holds some is computed again.
 local function is_finite(value)
   if type(value) == "table" then
@@ -33,22 +35,28 @@ local function read(path, made_by)
   return kept
 end
 
----Opens the journal of a run's folder.
+---Opens the journal of a run's folder.  The file is made when there is something to keep.
 ---@param path string
 ---@param made_by table options, versions, files: results of anything else are not taken
 ---@return massact.Journal
 function M.open(path, made_by)
-  local first = core.json.text(made_by):gsub("\n%s*", " ")
-  local kept = read(path, first)
-  local self = setmetatable({ path = path, finished = {}, n_resumed = 0 }, Journal)
-  for _, line in ipairs(kept) do
+  local first = one_line(made_by)
+  local self = setmetatable({ path = path, lines = read(path, first), finished = {}, n_resumed = 0 }, Journal)
+  for _, line in ipairs(self.lines) do
     local entry = core.json.parse(line)
     self.finished[entry.step] = entry.result
   end
-  table.insert(kept, 1, first)
-  core.system.write(path, table.concat(kept, "\n") .. "\n")
-  self.file = assert(io.open(path, "ab"))
+  table.insert(self.lines, 1, first)
   return self
+end
+
+-- The file, open for what comes next; first written anew, since its last line may be cut short.
+local function file_of(self)
+  if not self.file then
+    core.system.write(self.path, table.concat(self.lines, "\n") .. "\n")
+    self.file = assert(io.open(self.path, "ab"))
+  end
+  return self.file
 end
 
 ---The result of a step: as it was kept, or computed now and kept.
@@ -62,10 +70,10 @@ function Journal:step(step, compute)
     return result
   end
   result = compute()
-  if self.file and is_finite(result) then
-    local line = core.json.text({ step = step, result = result }):gsub("\n%s*", " ")
-    local written, problem = self.file:write(line, "\n")
-    if written then written, problem = self.file:flush() end
+  if is_finite(result) then
+    local file = file_of(self)
+    local written, problem = file:write(one_line { step = step, result = result }, "\n")
+    if written then written, problem = file:flush() end
     if not written then error(("cannot write '%s': %s"):format(self.path, problem), 0) end
   end
   return result
@@ -73,7 +81,7 @@ end
 
 ---The run is complete: nothing is left to resume.
 function Journal:finish()
-  self.file:close()
+  if self.file then self.file:close() end
   self.file = nil
   os.remove(self.path)
 end

@@ -72,7 +72,7 @@ function M.under(model, windows, layer, dims, interventions, how)
   local place = how.place or places.output
   local probe <close> = detect.probe(model, place)
   local point = layer and places.name(place, layer)
-  local resumes = place.point == "out" or place.point == "mid"
+  local resumes = place.point == "in" or place.point == "mid" or place.point == "out"
   local function of_batch(batch, first)
     local out = model:forward(batch, { token_losses = true, capture = point and { point } or nil })
     local seen = { losses = { original = {} }, sequences = {}, log = {} }
