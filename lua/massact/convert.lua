@@ -140,7 +140,7 @@ local function parts_by_name(model, family, spec, config)
 end
 
 local function hugging_face_tensors(model, family, config, dtype)
-  local proxy = families.recording(config)
+  local proxy = families.recording(config, family)
   local spec = family.spec(proxy)
   local names, parts = parts_by_name(model, family, spec, proxy)
   local tensors, shapes = {}, {}

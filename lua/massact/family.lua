@@ -15,6 +15,7 @@ local core = require "massact.core"
 ---@field paths table<string, string> the checkpoint's own module paths -> points
 ---@field prefixes? string[][] {"transformer.", ""}: names that begin with the second may begin with the first in a file
 ---@field ignored? string[] patterns of tensors that hold no weights
+---@field defaults? table<string, any> what config.json's class of transformers takes for keys that the file leaves out
 ---@field unused? string[] config keys that change nothing in a forward pass
 
 ---A tensor's name, or {name, view = function(tensor, expert) ... end} for a part of one.
@@ -38,8 +39,9 @@ for key in ([[
 local limits = {}
 for key, limit in pairs {
   num_hidden_layers = 2 ^ 16, n_layer = 2 ^ 16, n_layers = 2 ^ 16, num_layers = 2 ^ 16,
-  num_attention_heads = 2 ^ 16, n_head = 2 ^ 16, n_heads = 2 ^ 16, num_key_value_heads = 2 ^ 16, head_dim = 2 ^ 16,
+  num_local_experts = 256, num_experts_per_tok = 256, num_kv_heads = 2 ^ 16, num_attention_heads = 2 ^ 16, n_head = 2 ^ 16, n_heads = 2 ^ 16, num_key_value_heads = 2 ^ 16, head_dim = 2 ^ 16,
   hidden_size = 2 ^ 24, n_embd = 2 ^ 24, d_model = 2 ^ 24, intermediate_size = 2 ^ 26, n_inner = 2 ^ 26, ffn_dim = 2 ^ 26,
+  ffn_hidden_size = 2 ^ 26, word_embed_proj_dim = 2 ^ 24, max_seq_len = 2 ^ 31 - 1,
   vocab_size = 2 ^ 31 - 1, max_position_embeddings = 2 ^ 31 - 1, n_positions = 2 ^ 31 - 1, n_ctx = 2 ^ 31 - 1,
 } do limits[key] = limit // 1 | 0 end
 
@@ -50,16 +52,19 @@ local function check_size(key, value, where)
   error(("%s: '%s' = %s must be a whole number from 1 to %d"):format(where or "config", key, shown, limit), 0)
 end
 
----A view of `config` that remembers which keys were read; null reads as nil.  Reading a size that cannot be one is an error.
+---A view of `config` as a family reads it: null is nil, what is left out is the family's default.  It remembers which keys
+---were read; reading a size that cannot be one is an error.
 ---@param config table
+---@param family massact.Family
 ---@param where? string for messages
 ---@return table proxy, fun(): string[] unread
-function M.recording(config, where)
-  local read = {}
+function M.recording(config, family, where)
+  local read, defaults = {}, family.defaults or {}
   local proxy = setmetatable({}, {
     __index = function(_, key)
       read[key] = true
       local value = config[key]
+      if value == nil then value = defaults[key] end
       if value == core.json.null then return nil end
       return check_size(key, value, where)
     end,
@@ -211,6 +216,9 @@ function M.rope(dims, theta, scaling)
   elseif kind ~= "default" then
     error(("rope scaling '%s' is not supported; there are default, linear, llama3 and longrope"):format(kind), 0)
   end
+  if kind == "longrope" and not scaling.attention_factor then
+    error("rope scaling 'longrope' without attention_factor is not supported", 0)
+  end
   local scale = kind == "longrope" and scaling.attention_factor or 1
   return { frequencies = frequencies, scale = scale, dims = dims, theta = theta, scaling = kind ~= "default" and scaling or nil }
 end
@@ -233,6 +241,9 @@ end
 function M.rotary_dims(config, d_head, default)
   local parameters = config.rope_parameters or {}
   local share = config.partial_rotary_factor or config.rotary_pct or parameters.partial_rotary_factor or default
+  if type(share) ~= "number" or not (share > 0 and share <= 1) then
+    error(("the share of a head's dims that turn is %s, not between 0 and 1"):format(tostring(share)), 0)
+  end
   return math.tointeger(d_head * share // 1)
 end
 

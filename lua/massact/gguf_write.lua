@@ -229,7 +229,7 @@ function M.metadata(model, family, tensors)
   for _, lists_windows in ipairs { false, true } do
     local found = metadata(family, model.spec, lists_windows)
     local c = gguf.metadata(imagined(found, tensors), "the new file", family.gguf.architecture)
-    local spec = gguf.spec(family, (families.recording(gguf.config(family, c))))
+    local spec = gguf.spec(family, (families.recording(gguf.config(family, c), family)))
     field, value = difference(model.spec, spec)
     if not field then return found end
     if not gguf.window(model.spec) then break end

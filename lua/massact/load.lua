@@ -178,7 +178,7 @@ function M.load(path, options)
   local checkpoint = core.checkpoint.open(resolved)
   local family, config, where = describe(resolved, checkpoint)
   local is_gguf = checkpoint:format() == "gguf"
-  local proxy, unread = families.recording(config, where)
+  local proxy, unread = families.recording(config, family, where)
   local spec = is_gguf and gguf.spec(family, proxy) or family.spec(proxy)
   local model = core.model.new(spec, options.device or "auto", family.paths or {}, dtype)
   local weights = family.weights(spec, proxy)

@@ -17,7 +17,7 @@ static const char setup[] =
     "  local config = core.json.parse(text, 'config.json')\n"
     "  if type(config) ~= 'table' then return end\n"
     "  local family = families.of_config(config, 'config.json')\n"
-    "  local proxy, unread = families.recording(config, 'config.json')\n"
+    "  local proxy, unread = families.recording(config, family, 'config.json')\n"
     "  local spec = family.spec(proxy)\n"
     "  local model = core.model.new(spec, 'cpu', family.paths or {})\n"
     "  family.weights(spec, proxy)\n"

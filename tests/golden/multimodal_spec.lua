@@ -37,11 +37,12 @@ end)
 -- The published 4B config leaves out what is its class's default (Gemma3TextConfig).
 describe("a Gemma 3 config that says little", function()
   it("has the defaults of transformers", function()
-    require("massact.family").of_config({ architectures = { "Gemma3ForCausalLM" } }, "test")
-    local spec = require("massact.family").registered.gemma3.spec {
+    local families = require "massact.family"
+    local gemma3 = families.of_config({ architectures = { "Gemma3ForCausalLM" } }, "test")
+    local spec = gemma3.spec((families.recording({
       hidden_size = 2560, intermediate_size = 10240, num_hidden_layers = 34, sliding_window = 1024,
       rope_scaling = { factor = 8.0, rope_type = "linear" },
-    }
+    }, gemma3)))
     assert.equal(8, spec.n_heads)
     assert.equal(4, spec.n_kv_heads)
     assert.equal(256, spec.d_head)

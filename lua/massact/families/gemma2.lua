@@ -7,16 +7,14 @@ return families.family {
   name = "gemma2", like = "llama",
   architectures = { "Gemma2ForCausalLM" },
   model_types = { "gemma2" },
+  defaults = { head_dim = 256, max_position_embeddings = 8192, query_pre_attn_scalar = 256, sliding_window = 4096,
+    hidden_activation = "gelu_pytorch_tanh" },
   spec = function(config)
-    local d_head = config.head_dim or 256
     if config.use_bidirectional_attention then error("gemma2: bidirectional attention is not supported", 0) end
-    local _ = config.hidden_act
     return {
-      d_head = d_head, max_positions = config.max_position_embeddings or 8192,
-      norm_eps = config.rms_norm_eps or 1e-6, norm_offset = 1, norm_after = true,
-      embed_scale = math.sqrt(config.hidden_size), attn_scale = (config.query_pre_attn_scalar or 256) ^ -0.5,
-      attn_softcap = config.attn_logit_softcapping or 0, logit_softcap = config.final_logit_softcapping or 0,
-      ropes = { families.rope(d_head, families.rope_settings(config, 10000)) },
+      norm_offset = 1, norm_after = true, embed_scale = math.sqrt(config.hidden_size),
+      attn_scale = config.query_pre_attn_scalar ^ -0.5, attn_softcap = config.attn_logit_softcapping or 0,
+      logit_softcap = config.final_logit_softcapping or 0,
       windows = families.windows(config, function(layer) return layer % 2 == 0 end),
       activation = families.activation(config.hidden_activation or "gelu_pytorch_tanh"),
     }

@@ -5,6 +5,7 @@ return families.family {
   name = "mistral", like = "llama",
   architectures = { "MistralForCausalLM" },
   model_types = { "mistral" },
+  defaults = { sliding_window = 4096 },
   spec = function(config)
     return { windows = families.windows(config, function() return config.sliding_window ~= nil end) }
   end,

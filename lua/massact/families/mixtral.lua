@@ -6,11 +6,10 @@ return families.family {
   architectures = { "MixtralForCausalLM" },
   model_types = { "mixtral" },
   unused = { "output_router_logits", "router_aux_loss_coef", "router_jitter_noise" },
+  defaults = { num_local_experts = 8, num_experts_per_tok = 2, rope_theta = 1000000 },
   spec = function(config)
     return {
-      n_experts = config.num_local_experts or 8, n_experts_used = config.num_experts_per_tok or 2,
-      ropes = { families.rope(config.head_dim or config.hidden_size // config.num_attention_heads,
-        families.rope_settings(config, 1000000)) },
+      n_experts = config.num_local_experts, n_experts_used = config.num_experts_per_tok,
       windows = families.windows(config, function() return config.sliding_window ~= nil end),
     }
   end,

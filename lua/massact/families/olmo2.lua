@@ -5,9 +5,10 @@ return families.family {
   name = "olmo2", like = "llama",
   architectures = { "Olmo2ForCausalLM" },
   model_types = { "olmo2" },
-  spec = function(config)
+  defaults = { rms_norm_eps = 1e-5 },
+  spec = function()
     return {
-      norm_eps = config.rms_norm_eps or 1e-5, norm_before = false, norm_after = true, qk_norm = "row",
+      norm_before = false, norm_after = true, qk_norm = "row",
       norm_weight_in_f32 = true, rope_in_f32 = true,
     }
   end,

@@ -3,52 +3,39 @@
 local families = require "massact.family"
 
 return families.family {
-  name = "phi",
+  name = "phi", like = "llama",
   architectures = { "PhiForCausalLM" },
   model_types = { "phi" },
+  defaults = { layer_norm_eps = 1e-5, hidden_act = "gelu_new" },
   spec = function(config)
     local d_head = config.hidden_size // config.num_attention_heads
     if config.qk_layernorm then error("phi: qk_layernorm is not supported", 0) end
     return {
-      n_layers = config.num_hidden_layers, n_heads = config.num_attention_heads,
-      n_kv_heads = config.num_key_value_heads or config.num_attention_heads, d_model = config.hidden_size,
-      d_head = d_head, d_ff = config.intermediate_size, vocab_size = config.vocab_size,
-      max_positions = config.max_position_embeddings or 2048,
-      norm = "layer", norm_eps = config.layer_norm_eps or 1e-5, parallel = true, shared_norm = true,
-      position = "rope",
+      norm = "layer", norm_eps = config.layer_norm_eps, parallel = true, shared_norm = true, gated = false,
       ropes = { families.rope(families.rotary_dims(config, d_head, 0.5), families.rope_settings(config, 10000)) },
-      activation = families.activation(config.hidden_act or "gelu_new"),
     }
   end,
-  weights = function(_, config)
-    return {
-      ["embed.tokens"] = "model.embed_tokens.weight",
-      ["head.weight"] = config.tie_word_embeddings and "model.embed_tokens.weight" or "lm_head.weight",
+  weights = function()
+    local weights = {
       ["head.bias"] = "lm_head.bias",
       ["final.norm.weight"] = "model.final_layernorm.weight",
       ["final.norm.bias"] = "model.final_layernorm.bias",
-      ["layers.*.attn.norm.weight"] = "model.layers.*.input_layernorm.weight",
       ["layers.*.attn.norm.bias"] = "model.layers.*.input_layernorm.bias",
-      ["layers.*.attn.q.weight"] = "model.layers.*.self_attn.q_proj.weight",
-      ["layers.*.attn.q.bias"] = "model.layers.*.self_attn.q_proj.bias",
-      ["layers.*.attn.k.weight"] = "model.layers.*.self_attn.k_proj.weight",
-      ["layers.*.attn.k.bias"] = "model.layers.*.self_attn.k_proj.bias",
-      ["layers.*.attn.v.weight"] = "model.layers.*.self_attn.v_proj.weight",
-      ["layers.*.attn.v.bias"] = "model.layers.*.self_attn.v_proj.bias",
-      ["layers.*.attn.proj.weight"] = "model.layers.*.self_attn.dense.weight",
-      ["layers.*.attn.proj.bias"] = "model.layers.*.self_attn.dense.bias",
-      ["layers.*.mlp.up.weight"] = "model.layers.*.mlp.fc1.weight",
-      ["layers.*.mlp.up.bias"] = "model.layers.*.mlp.fc1.bias",
-      ["layers.*.mlp.proj.weight"] = "model.layers.*.mlp.fc2.weight",
-      ["layers.*.mlp.proj.bias"] = "model.layers.*.mlp.fc2.bias",
+      ["layers.*.mlp.norm.weight"] = false, ["layers.*.mlp.gate.weight"] = false,
     }
+    for slot, name in pairs {
+      ["attn.q"] = "self_attn.q_proj", ["attn.k"] = "self_attn.k_proj", ["attn.v"] = "self_attn.v_proj",
+      ["attn.proj"] = "self_attn.dense", ["mlp.up"] = "mlp.fc1", ["mlp.proj"] = "mlp.fc2",
+    } do
+      for _, part in ipairs { "weight", "bias" } do
+        weights[("layers.*.%s.%s"):format(slot, part)] = ("model.layers.*.%s.%s"):format(name, part)
+      end
+    end
+    return weights
   end,
   paths = {
-    ["model.layers.*"] = "layers.*.out",
-    ["model.layers.*.self_attn"] = "layers.*.attn.proj",
-    ["model.layers.*.mlp"] = "layers.*.mlp.proj",
-    ["model.layers.*.input_layernorm"] = "layers.*.attn.norm",
-    ["model.final_layernorm"] = "final.norm",
+    ["model.layers.*.post_attention_layernorm"] = false,
+    ["model.norm"] = false, ["model.final_layernorm"] = "final.norm",
   },
   gguf = {
     architecture = "phi2",

@@ -7,11 +7,11 @@ return families.family {
   architectures = { "Phi3ForCausalLM" },
   model_types = { "phi3" },
   unused = { "original_max_position_embeddings" },
+  defaults = { max_position_embeddings = 4096, rms_norm_eps = 1e-5 },
   spec = function(config)
     local d_head = config.head_dim or config.hidden_size // config.num_attention_heads
     local dims = families.rotary_dims(config, d_head, 1)
     return {
-      max_positions = config.max_position_embeddings or 4096, norm_eps = config.rms_norm_eps or 1e-5,
       ropes = { families.rope(dims, families.rope_settings(config, 10000)) },
       windows = families.windows(config, function() return config.sliding_window ~= nil end),
     }

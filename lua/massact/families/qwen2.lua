@@ -6,14 +6,11 @@ return families.family {
   architectures = { "Qwen2ForCausalLM" },
   model_types = { "qwen2" },
   unused = { "use_mrope" },
+  defaults = { max_position_embeddings = 32768, max_window_layers = 28 },
   spec = function(config)
     -- The layers from max_window_layers on slide, where windows are used at all.
-    local first = config.max_window_layers or 28
-    local uses = config.use_sliding_window
-    return {
-      max_positions = config.max_position_embeddings or 32768,
-      windows = families.windows(config, function(layer) return uses and layer >= first end),
-    }
+    local first, uses = config.max_window_layers, config.use_sliding_window
+    return { windows = families.windows(config, function(layer) return uses and layer >= first end) }
   end,
   weights = function()
     return {

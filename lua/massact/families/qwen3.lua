@@ -5,15 +5,10 @@ return families.family {
   name = "qwen3", like = "llama",
   architectures = { "Qwen3ForCausalLM" },
   model_types = { "qwen3" },
+  defaults = { head_dim = 128, max_position_embeddings = 32768, max_window_layers = 28 },
   spec = function(config)
-    local first = config.max_window_layers or 28
-    local uses = config.use_sliding_window
-    return {
-      d_head = config.head_dim or 128, qk_norm = "head",
-      ropes = { families.rope(config.head_dim or 128, families.rope_settings(config, 10000)) },
-      max_positions = config.max_position_embeddings or 32768,
-      windows = families.windows(config, function(layer) return uses and layer >= first end),
-    }
+    local first, uses = config.max_window_layers, config.use_sliding_window
+    return { qk_norm = "head", windows = families.windows(config, function(layer) return uses and layer >= first end) }
   end,
   weights = function()
     return {
