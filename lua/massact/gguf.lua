@@ -1,6 +1,7 @@
 -- GGUF as llama.cpp lays models out.  Its names of tensors and of metadata are the same for every architecture, so they
 -- are here once; a family's `gguf` says only where it differs.  The names serve both ways: reading a file
 -- (massact.load) and writing one (massact convert).
+local core = require "massact.core"
 local families = require "massact.family"
 
 local M = {}
@@ -322,6 +323,8 @@ function M.config(family, c)
     end
   end
   if family.gguf.config then family.gguf.config(config, c, c.file) end
+  -- A file without the key has no window; a config.json says so with a null where its class has one by default.
+  if (family.defaults or {}).sliding_window and not config.sliding_window then config.sliding_window = core.json.null end
   return config
 end
 
