@@ -24,6 +24,8 @@ massact_require(CAIRO cairo libcairo2-dev)
 massact_require(PCRE2 libpcre2-8>=10.40 libpcre2-dev) # 10.40: \p{Alphabetic} and its like
 massact_require(UTF8PROC libutf8proc libutf8proc-dev)
 massact_require(JANSSON jansson>=2.10 libjansson-dev)
+massact_require(ZLIB zlib zlib1g-dev)
+massact_require(ZSTD libzstd libzstd-dev)
 massact_require(LIBEDIT libedit libedit-dev)
 massact_require(CRYPTO libcrypto libssl-dev)
 

@@ -22,6 +22,7 @@
 #define BIND_TENSOR "massact.Tensor"
 #define BIND_CHECKPOINT "massact.Checkpoint"
 #define BIND_WRITER "massact.Writer"
+#define BIND_TEXT "massact.Text"
 #define BIND_TOKENIZER "massact.Tokenizer"
 #define BIND_MODEL "massact.Model"
 #define BIND_CACHE "massact.Cache"
@@ -42,6 +43,7 @@ int bind_open_model(lua_State *L);
 int bind_open_figure(lua_State *L);
 int bind_open_system(lua_State *L);
 int bind_open_terminal(lua_State *L);
+int bind_open_text(lua_State *L);
 
 /* ---- userdata ---- */
 

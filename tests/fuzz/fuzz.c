@@ -23,7 +23,7 @@ static char folder[200];
 /* The names that targets write, and the folder. */
 static void remove_folder(void) {
   static const char *const names[] = {"model.safetensors.index.json", "a.safetensors", "b.safetensors", "model.safetensors",
-                                      "model.gguf", "tokenizer.json", "tokenizer_config.json", "value.json"};
+                                      "model.gguf", "tokenizer.json", "tokenizer_config.json", "value.json", "text"};
   char path[256];
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
     snprintf(path, sizeof path, "%s/%s", folder, names[i]);

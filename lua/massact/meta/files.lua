@@ -99,3 +99,21 @@ function Tokenizer:size() end
 function Tokenizer:is_special(id) end
 
 function Tokenizer:close() end
+
+---A text file, plain, gzip or zstandard, read front to back (for lua/massact/data.lua).
+---@class massact.Text
+local Text = {}
+
+---The next line without its newline; nil behind the last.
+---@return string?
+function Text:line() end
+
+---Passes over a line.
+---@return boolean there_was_one
+function Text:skip() end
+
+---All that is left.
+---@return string
+function Text:rest() end
+
+function Text:close() end
