@@ -14,15 +14,7 @@ local results = run:results(function()
   local windows = run:calibration()
   local found, sequences = run:timed("tokens_analysis", tokens_analysis.find, run, windows)
   tokens_analysis.write(run, found, sequences, windows)
-  local results = tokens_analysis.results(run, found, sequences)
-  results.by_window = massact.json.array()
-  for i, s in ipairs(sequences) do
-    results.by_window[i] = massact.json.array()
-    for l, at in ipairs(s.layers) do
-      results.by_window[i][l] = { layer = at.layer, positions = at.positions, dims = at.dims, entries = at.entries }
-    end
-  end
-  return results
+  return tokens_analysis.results(run, found, sequences)
 end)
 
 tokens_analysis.report(run, results)

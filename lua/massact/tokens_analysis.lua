@@ -86,10 +86,22 @@ local function by_layer(sequences)
   return { max = max, median = median }
 end
 
+-- Each window's massive layers, with positions, dims and signed values.
+local function by_window(sequences)
+  local windows = core.json.array()
+  for i, s in ipairs(sequences) do
+    windows[i] = core.json.array()
+    for l, at in ipairs(s.layers) do
+      windows[i][l] = { layer = at.layer, positions = at.positions, dims = at.dims, entries = at.entries }
+    end
+  end
+  return windows
+end
+
 ---@param run massact.Run
 ---@param found massact.Found
 ---@param sequences massact.Sequence[]
----@return table results first_layer, dims, magnitudes and tokens by position, magnitude_by_layer
+---@return table results first_layer, dims, magnitudes and tokens by position, magnitude_by_layer, by_window
 function M.results(run, found, sequences)
   local tokens, ids = {}, {}
   for position, list in pairs(found.tokens) do
@@ -101,7 +113,7 @@ function M.results(run, found, sequences)
     first_layer = found.first_layer or core.json.null, dims = M.array(found.dims), calibration_windows = #sequences,
     magnitude_at_first_layer = M.with_text_keys(found.magnitude),
     magnitude_at_final_first_layer = M.with_text_keys(found.magnitude_at_final),
-    tokens = tokens, token_ids = ids, magnitude_by_layer = by_layer(sequences),
+    tokens = tokens, token_ids = ids, magnitude_by_layer = by_layer(sequences), by_window = by_window(sequences),
   }
 end
 
