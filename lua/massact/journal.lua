@@ -1,5 +1,5 @@
 -- What a run has finished so far, batch by batch, so that an interrupted one goes on where it was: a line of JSON for
--- each batch in FOLDER/unfinished.jsonl, under a first line that says what made them.  A complete run leaves none.
+-- each batch in FOLDER/NAME.unfinished.jsonl, under a first line that says what made them.  A complete run leaves none.
 local core = require "massact.core"
 
 local M = {}

@@ -23,6 +23,15 @@ local function layer_path_of(model)
   end
 end
 
+-- An attention path that was asked for has to be the family's.
+local function check_attn_path(model, opt, layer_path)
+  if not (opt.given and opt.given.attn_path) then return end
+  local found, names = pcall(function() return model:point(("%s.*.%s"):format(layer_path, opt.attn_path)):names() end)
+  if not found or not names[1]:match "%.attn%.proj$" then
+    options.usage_error("--attn_path %s: family %s has no attention there; massact info lists its points", opt.attn_path, model.family)
+  end
+end
+
 local function has_rows_of_numbers(point)
   for _, info in ipairs(core.model.points()) do
     if info.in_layer and info.name == point then return #info.shape == #"B T D" end
@@ -32,13 +41,14 @@ end
 ---The place that the options name.  `module_name` is "layer" (the layer's output), a module inside the checkpoint's
 ---layer ("mlp", "self_attn") or a point inside massact's ("mlp.act").
 ---@param model massact.Model
----@param opt {layer_path: string, module_name: string, given?: table}
+---@param opt {layer_path: string, attn_path: string, module_name: string, given?: table}
 ---@return massact.Place
 function M.of(model, opt)
   local theirs = layer_path_of(model)
   if opt.given and opt.given.layer_path and opt.layer_path ~= theirs then
     options.usage_error("--layer_path %s: the layers of family %s are at %s", opt.layer_path, model.family, theirs)
   end
+  check_attn_path(model, opt, theirs)
   if opt.module_name == "layer" then return M.output end
   local found, names = pcall(function() return model:point(("%s.*.%s"):format(theirs, opt.module_name)):names() end)
   if not found then found, names = pcall(function() return model:point("layers.*." .. opt.module_name):names() end) end

@@ -56,7 +56,7 @@ describe("a failing world", function()
       end
       blocks = blocks < 8 and blocks + 1 or blocks * 2
     until status == 0
-    assert(seen["unfinished.jsonl"] and seen["results.json"], "expected both to fail")
+    assert(seen["intervention.unfinished.jsonl"] and seen["intervention.json"], "expected both to fail")
     assert(seen["perplexity.png"] or seen["magnitude_by_layer.png"], "expected a picture to fail")
   end)
 

@@ -61,7 +61,7 @@ describe("experiments/intervention.lua", function()
     for i = 1, 6 do
       os.remove(base .. "results.json")
       os.execute(("timeout -s KILL %g %s run %s %s >/dev/null 2>&1"):format(0.1 * i, bin, experiment, options))
-      local left = io.open(base .. "unfinished.jsonl")
+      local left = io.open(base .. "intervention.unfinished.jsonl")
       if left then
         local lines = 0
         for _ in left:lines() do lines = lines + 1 end
@@ -71,7 +71,7 @@ describe("experiments/intervention.lua", function()
     end
     assert.equal(0, (run(options)))
     assert.equal(whole, results())
-    assert.is_false(massact.system.exists(base .. "unfinished.jsonl"))
+    assert.is_false(massact.system.exists(base .. "intervention.unfinished.jsonl"))
     assert(resumed > 0, "nothing was ever kept")
   end)
 
@@ -139,7 +139,7 @@ describe("experiments/intervention.lua", function()
       { "--module_name attn.probs", 2, "only what has one vector a token" },
       { "--layer_path transformer.h", 2, "the layers of family llama are at model.layers" },
       { "--dtype f64", 2, "no dtype 'f64'; there are f32 %(float32%), bf16 %(bfloat16%) and f16 %(float16, half%)" },
-      { "--device cuda", 1, "no CUDA backend; use cpu" },
+      { "--device cuda", 1, "no CUDA backend; use %-%-device cpu" },
     }
     for _, case in ipairs(cases) do
       local code, err = run(case[1] .. (case[1]:match "save_dir" and "" or " --save_dir " .. folder))

@@ -1,0 +1,53 @@
+-- Tokens as a reader sees them: the text of one token, leading space included, and bytes that are no character by their
+-- numbers.
+local M = {}
+
+-- The characters by which byte-level vocabularies spell bytes (GPT-2): printable ones stand for themselves, the others
+-- are U+0100 and up, in order.
+local byte_of = {}
+do
+  local next_free = 0x100
+  for byte = 0, 255 do
+    local is_printable = (byte >= 0x21 and byte <= 0x7E) or (byte >= 0xA1 and byte <= 0xAC) or byte >= 0xAE
+    byte_of[is_printable and byte or next_free] = byte
+    if not is_printable then next_free = next_free + 1 end
+  end
+end
+
+-- "<0xE4><0xBD>" for a byte-level spelling; nil where it is none.
+local function bytes_of(spelled)
+  local out = {}
+  if not utf8.len(spelled) then return nil end
+  for _, code in utf8.codes(spelled) do
+    if not byte_of[code] then return nil end
+    out[#out + 1] = ("<0x%02X>"):format(byte_of[code])
+  end
+  return table.concat(out)
+end
+
+---The text of a token; always UTF-8.
+---@param tokenizer massact.Tokenizer
+---@param id integer
+---@return string
+function M.text(tokenizer, id)
+  local spelled = tokenizer:token(id)
+  if not spelled then return ("<%d>"):format(id) end
+  if tokenizer:is_special(id) then return spelled end
+  local byte = tonumber(spelled:match "^<(0x%x%x)>$")
+  if byte then return byte < 0x80 and string.char(byte) or spelled end
+  if spelled:find("▁", 1, true) then return (spelled:gsub("▁", " ")) end
+  local text = tokenizer:decode({ id }, { skip_special = false })
+  return text:find("\u{FFFD}", 1, true) and bytes_of(spelled) or text
+end
+
+---The texts of several.
+---@param tokenizer massact.Tokenizer
+---@param ids integer[]
+---@return string[]
+function M.list(tokenizer, ids)
+  local texts = {}
+  for i, id in ipairs(ids) do texts[i] = M.text(tokenizer, id) end
+  return texts
+end
+
+return M
