@@ -22,7 +22,7 @@
 #define BIND_TENSOR "massact.Tensor"
 #define BIND_CHECKPOINT "massact.Checkpoint"
 #define BIND_WRITER "massact.Writer"
-#define BIND_TEXT "massact.Text"
+#define BIND_TEXT "massact.TextFile"
 #define BIND_TOKENIZER "massact.Tokenizer"
 #define BIND_MODEL "massact.Model"
 #define BIND_CACHE "massact.Cache"

@@ -134,21 +134,6 @@ function M.bos(tokenizer)
     or error("the tokenizer has neither BOS nor EOS; run with --add_bos_token false", 0)
 end
 
--- Whether BOS goes before a sequence that begins with `first`: never twice, unless forced.
-local function wants_bos(bos, first, decision) return bos and (first ~= bos or decision == "force") end
-
----Tokens of a short text, with BOS first if asked for.
----@param tokenizer massact.Tokenizer
----@param text string
----@param bos boolean|"force" true: BOS first, unless the text's own tokens begin with it; "force": even then
----@return integer[]
-function M.sentence(tokenizer, text, bos)
-  local ids = tokenizer:encode(text)
-  local id = bos and M.bos(tokenizer)
-  if wants_bos(id, ids[1], bos) then table.insert(ids, 1, id) end
-  return ids
-end
-
 ---Consecutive windows of `length` tokens of a text.  With BOS a window is BOS and the next length - 1 tokens, so
 ---that one token a window is never seen; a last short window is dropped.  A window whose own tokens begin with BOS is taken as it is,
 ---unless `bos` is "force".
@@ -169,7 +154,7 @@ function M.windows(tokenizer, text, options)
   local windows = {}
   for i = 1, count do
     local from = (i - 1) * length
-    if wants_bos(bos, ids[from + 1], options.bos) then
+    if bos and (ids[from + 1] ~= bos or options.bos == "force") then
       windows[i] = table.move(ids, from + 1, from + length - 1, 2, { bos })
     else
       windows[i] = table.move(ids, from + 1, from + length, 1, {})

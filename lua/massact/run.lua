@@ -58,7 +58,9 @@ local function made_by(model, opt)
     add(model.path)
   end
   for _, value in pairs(opt) do
-    if type(value) == "table" then for _, file in ipairs(value) do add(file) end end
+    if type(value) == "table" then
+      for _, spec in ipairs(value) do for _, file in ipairs(data.resolve(spec, opt).files) do add(file) end end
+    end
   end
   return { massact = require("massact").version, options = opt, files = files }
 end
@@ -122,36 +124,43 @@ end
 
 local function first_ids(windows) return table.move(windows[1], 1, math.min(16, #windows[1]), 1, core.json.array()) end
 
-function Run:hash(file) self.hashes[file] = self.hashes[file] or core.system.sha256(file) end
+-- What a text or several mean, joined; their files' hashes go into the record.
+local function read_text(self, spec, join)
+  local opt = self.options
+  local text, sources = data.text(spec, { field = opt.field, data_dir = opt.data_dir, seed = opt.seed, join = join })
+  for _, source in ipairs(sources) do
+    for _, file in ipairs(source.files) do self.hashes[file] = self.hashes[file] or core.system.sha256(file) end
+  end
+  return text, sources[1]
+end
 
 ---Windows of the calibration texts.
 ---@param limit? integer at most so many (--calibration_windows); 0: all
 ---@return integer[][]
 function Run:calibration(limit)
-  local opt, texts = self.options, {}
-  for i, file in ipairs(opt.calibration_data) do
-    texts[i] = data.read(file)
-    self:hash(file)
-  end
-  local windows = data.windows(self.model.tokenizer, table.concat(texts, "\n\n"), { length = opt.context_length, bos = opt.add_bos_token,
-    limit = limit or opt.calibration_windows, name = "the calibration text " .. table.concat(opt.calibration_data, ",") })
+  local opt = self.options
+  local windows = data.windows(self.model.tokenizer, read_text(self, opt.calibration_data, "\n\n"), { length = opt.context_length,
+    bos = opt.add_bos_token, limit = limit or opt.calibration_windows,
+    name = "the calibration text " .. table.concat(opt.calibration_data, ",") })
   self.first_ids.calibration = first_ids(windows)
   return windows
 end
 
 ---@class massact.Text
----@field name string the file's, without extension
+---@field name string the file's, without extension, or the paper's
 ---@field windows integer[][]
 
----The evaluation texts, --windows of each.
+---The evaluation texts, --windows of each (of c4 and pg19 at most 100, as in the paper).
 ---@return massact.Text[]
 function Run:texts()
   local opt, texts = self.options, {}
-  for i, file in ipairs(opt.data) do
-    texts[i] = { name = data.stem(file), windows = data.windows(self.model.tokenizer, data.read(file),
-      { length = opt.context_length, bos = opt.add_bos_token, limit = opt.windows, name = "text " .. file }) }
-    self.first_ids[texts[i].name] = first_ids(texts[i].windows)
-    self:hash(file)
+  for i, spec in ipairs(opt.data) do
+    local text, source = read_text(self, spec)
+    local limit = source.max_windows or 0
+    if opt.windows > 0 then limit = limit > 0 and math.min(limit, opt.windows) or opt.windows end
+    texts[i] = { name = source.name, windows = data.windows(self.model.tokenizer, text,
+      { length = opt.context_length, bos = opt.add_bos_token, limit = limit, name = "text " .. spec }) }
+    self.first_ids[source.name] = first_ids(texts[i].windows)
   end
   return texts
 end

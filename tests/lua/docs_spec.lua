@@ -19,7 +19,7 @@ describe("documentation", function()
   local entries = declared()
   local model = massact.load(massact.home .. "/experiments/default/model")
   local objects = { Tensor = massact.tensor(1), Model = model, Point = model:point "embed", Handle = model:point("embed"):hook(print),
-    Checkpoint = model.checkpoint, Tokenizer = model.tokenizer, Cache = model:cache(1), Text = core.text.open(massact.home .. "/README.md"), Writer = core.checkpoint.write_safetensors(os.tmpname(), {}) }
+    Checkpoint = model.checkpoint, Tokenizer = model.tokenizer, Cache = model:cache(1), TextFile = core.text.open(massact.home .. "/README.md"), Writer = core.checkpoint.write_safetensors(os.tmpname(), {}) }
 
   it("has an entry for every method, and a method for every entry", function()
     local bound, missing, extra = {}, {}, {}

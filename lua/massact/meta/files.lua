@@ -101,19 +101,19 @@ function Tokenizer:is_special(id) end
 function Tokenizer:close() end
 
 ---A text file, plain, gzip or zstandard, read front to back (for lua/massact/data.lua).
----@class massact.Text
-local Text = {}
+---@class massact.TextFile
+local TextFile = {}
 
 ---The next line without its newline; nil behind the last.
 ---@return string?
-function Text:line() end
+function TextFile:line() end
 
 ---Passes over a line.
 ---@return boolean there_was_one
-function Text:skip() end
+function TextFile:skip() end
 
 ---All that is left.
 ---@return string
-function Text:rest() end
+function TextFile:rest() end
 
-function Text:close() end
+function TextFile:close() end
