@@ -138,12 +138,12 @@ end
 ---that one token a window is never seen; a last short window is dropped.  A window whose own tokens begin with BOS is taken as it is,
 ---unless `bos` is "force".
 ---@param tokenizer massact.Tokenizer
----@param text string
+---@param text string|integer[] or its token ids
 ---@param options {length: integer, bos: boolean|"force", limit?: integer, name?: string} limit 0 or nil: all
 ---@return integer[][] windows
 function M.windows(tokenizer, text, options)
   local length, name = options.length, options.name or "text"
-  local ids = tokenizer:encode(text)
+  local ids = type(text) == "table" and text or tokenizer:encode(text)
   local limit = options.limit and options.limit > 0 and options.limit or math.huge
   local count = math.min(#ids // length, limit)
   if count == 0 then

@@ -2,6 +2,7 @@
 -- original loss come out of it, each intervention resumes from the saved hidden state.
 local detect = require "massact.detect"
 local places = require "massact.place"
+local protocol = require "massact.protocol"
 
 local M = {}
 
@@ -32,6 +33,64 @@ function M.perplexity(model, windows)
     return seen
   end)) do join(losses, batch) end
   return M.of_losses(losses), losses
+end
+
+-- Mean loss of the predictions that count in sequence `b` (from 1), and how many they are.
+local function scored_loss(model, out, b, window)
+  local n = #window.ids - window.first
+  local sum = n > 0 and out.token_losses[b - 1]:narrow(0, window.first - 1, n):mean():item() * n or 0
+  if window.target then
+    -- The prediction behind the window's last token: from what enters the head there.
+    local last = out["final.norm"]:narrow(0, b - 1, 1):narrow(1, #window.ids - 1, 1)
+    local logits = model:forward({ window.ids[#window.ids] }, { logits = true, start_at = { point = "final.norm", value = last } }).logits
+    sum, n = sum - logits[0]:log_softmax():get(0, window.target), n + 1
+  end
+  return { loss = sum / n, n = n }
+end
+
+---@class massact.Perplexity
+---@field perplexity number exp of the mean over predictions
+---@field protocol string
+---@field n_scored integer predictions
+---@field n_windows integer
+---@field context_length integer
+---@field bos? integer the token at the front; nil: none
+---@field losses number[] by window
+---@field first_ids integer[] at most 16 of the first window
+---@field word_perplexity? number of lm-eval, where a whole text was given
+---@field byte_perplexity? number
+
+---Perplexity of a text by a protocol (see massact.protocol); patches and hooks on the model's points count.
+---@param model massact.Model
+---@param text string|integer[] or its token ids
+---@param options {protocol?: string, context_length?: integer, bos?: boolean|"force", windows?: integer, journal?: massact.Journal, label?: string}
+---`paper` by default, the model's limit, what the protocol does, all
+---@return massact.Perplexity
+function M.of_text(model, text, options)
+  local o = options or {}
+  local name, length = o.protocol or "paper", o.context_length or math.min(4096, model.max_positions)
+  local ids = type(text) == "table" and text or model.tokenizer:encode(text)
+  local windows, bos = protocol.windows(model.tokenizer, ids, { protocol = name, length = length, bos = o.bos, limit = o.windows })
+  local how = { label = o.label or "perplexity, " .. name, journal = o.journal }
+  local sum, n, losses = 0, 0, {}
+  for _, batch in ipairs(detect.batches(windows, how, function(batch)
+    local inputs, seen = {}, {}
+    for b, window in ipairs(batch) do inputs[b] = window.ids end
+    local out = model:forward(inputs, { token_losses = true, capture = batch[1].target and { "final.norm" } or nil })
+    for b, window in ipairs(batch) do seen[b] = scored_loss(model, out, b, window) end
+    return seen
+  end)) do
+    for _, window in ipairs(batch) do
+      sum, n, losses[#losses + 1] = sum + window.loss * window.n, n + window.n, window.loss
+    end
+  end
+  local result = { perplexity = math.exp(sum / n), protocol = name, n_scored = n, n_windows = #windows, context_length = length,
+    bos = bos, losses = losses, first_ids = table.move(windows[1].ids, 1, math.min(16, #windows[1].ids), 1, {}) }
+  if name == "lm-eval" and type(text) == "string" and (o.windows or 0) == 0 then
+    result.n_words, result.n_bytes = protocol.n_words(text), #text
+    result.word_perplexity, result.byte_perplexity = math.exp(sum / result.n_words), math.exp(sum / result.n_bytes)
+  end
+  return result
 end
 
 ---@class massact.Intervention

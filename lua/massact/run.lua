@@ -146,21 +146,37 @@ function Run:calibration(limit)
   return windows
 end
 
----@class massact.Text
+---@class massact.WholeText
 ---@field name string the file's, without extension, or the paper's
+---@field text string
+---@field limit integer windows at most: --windows, and of c4 and pg19 at most 100, as in the paper; 0: all
+
+---The evaluation texts as texts.
+---@return massact.WholeText[]
+function Run:whole_texts()
+  local wanted, texts = self.options.windows, {}
+  for i, spec in ipairs(self.options.data) do
+    local text, source = read_text(self, spec)
+    local limit = source.max_windows or 0
+    if wanted > 0 then limit = limit > 0 and math.min(limit, wanted) or wanted end
+    texts[i] = { name = source.name, text = text, limit = limit }
+  end
+  return texts
+end
+
+---@class massact.Text
+---@field name string
 ---@field windows integer[][]
 
----The evaluation texts, --windows of each (of c4 and pg19 at most 100, as in the paper).
+---The evaluation texts in windows.
 ---@return massact.Text[]
 function Run:texts()
   local opt, texts = self.options, {}
-  for i, spec in ipairs(opt.data) do
-    local text, source = read_text(self, spec)
-    local limit = source.max_windows or 0
-    if opt.windows > 0 then limit = limit > 0 and math.min(limit, opt.windows) or opt.windows end
-    texts[i] = { name = source.name, windows = data.windows(self.model.tokenizer, text,
-      { length = opt.context_length, bos = opt.add_bos_token, limit = limit, name = "text " .. spec }) }
-    self.first_ids[source.name] = first_ids(texts[i].windows)
+  for i, text in ipairs(self:whole_texts()) do
+    local windows = data.windows(self.model.tokenizer, text.text,
+      { length = opt.context_length, bos = opt.add_bos_token, limit = text.limit, name = "text " .. opt.data[i] })
+    texts[i] = { name = text.name, windows = windows }
+    self.first_ids[text.name] = first_ids(windows)
   end
   return texts
 end

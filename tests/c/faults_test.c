@@ -43,6 +43,10 @@ static const struct {
      "  for _, name in ipairs(c:names()) do c:tensor(name):float() end\n"
      "  c:metadata()\n"
      "  massact.system.write(path, 'text') massact.system.sha256(path) massact.system.list(tests)\n"
+     "  for _, name in ipairs { 'plain', 'gzip', 'zstd' } do\n"
+     "    local file <close> = require('massact.core').text.open(tests .. '/fuzz/corpus/text/' .. name)\n"
+     "    assert(file:line() == 'one' and file:skip() and file:rest() == '\\nthree')\n"
+     "  end\n"
      "end\n"},
     {"tokenizers",
      "local massact, tests = ...\n"
