@@ -48,6 +48,15 @@ local function load_model(opt)
   return model
 end
 
+-- Texts that were asked for can be opened, before anything long begins.
+local function check_texts(opt)
+  for _, option in ipairs { "data", "calibration_data" } do
+    for _, spec in ipairs(opt.given[option] and opt[option] or {}) do
+      for _, file in ipairs(data.resolve(spec, opt).files) do core.text.open(file):close() end
+    end
+  end
+end
+
 -- What results depend on, cheap to tell: options, version, and the files' sizes and times of change.
 local function made_by(model, opt)
   local files = {}
@@ -57,8 +66,11 @@ local function made_by(model, opt)
   else
     add(model.path)
   end
-  for _, value in pairs(opt) do
-    if type(value) == "table" then for _, file in ipairs(value) do add(file) end end
+  for _, option in ipairs { "data", "calibration_data" } do
+    for _, spec in ipairs(opt[option] or {}) do
+      local found, source = pcall(data.resolve, spec, opt)
+      for _, file in ipairs(found and source.files or {}) do add(file) end
+    end
   end
   return { massact = require("massact").version, options = opt, files = files }
 end
@@ -87,6 +99,7 @@ function M.run(opt, model)
   if opt.redraw then return redrawing(opt) end
   local self = setmetatable({ name = script_name(), options = opt, started = core.system.clock(), timings = {}, hashes = {},
     first_ids = {}, written = {} }, Run)
+  check_texts(opt)
   self.model = model or load_model(opt)
   self.place = places.of(self.model, opt)
   self.folder = paper.folder(self.model.name, opt)
@@ -122,36 +135,40 @@ end
 
 local function first_ids(windows) return table.move(windows[1], 1, math.min(16, #windows[1]), 1, core.json.array()) end
 
-function Run:hash(file) self.hashes[file] = self.hashes[file] or core.system.sha256(file) end
+local function hash(self, source)
+  for _, file in ipairs(source.files) do self.hashes[file] = self.hashes[file] or core.system.sha256(file) end
+end
 
 ---Windows of the calibration texts.
 ---@param limit? integer at most so many (--calibration_windows); 0: all
 ---@return integer[][]
 function Run:calibration(limit)
-  local opt, texts = self.options, {}
-  for i, file in ipairs(opt.calibration_data) do
-    texts[i] = data.read(file)
-    self:hash(file)
-  end
-  local windows = data.windows(self.model.tokenizer, table.concat(texts, "\n\n"), { length = opt.context_length, bos = opt.add_bos_token,
+  local opt = self.options
+  local text, sources = data.text(opt.calibration_data, opt)
+  for _, source in ipairs(sources) do hash(self, source) end
+  local windows = data.windows(self.model.tokenizer, text, { length = opt.context_length, bos = opt.add_bos_token,
     limit = limit or opt.calibration_windows, name = "the calibration text " .. table.concat(opt.calibration_data, ",") })
   self.first_ids.calibration = first_ids(windows)
   return windows
 end
 
 ---@class massact.Text
----@field name string the file's, without extension
+---@field name string the file's, without extension, or the paper's name
+---@field text string
 ---@field windows integer[][]
 
 ---The evaluation texts, --windows of each.
 ---@return massact.Text[]
 function Run:texts()
   local opt, texts = self.options, {}
-  for i, file in ipairs(opt.data) do
-    texts[i] = { name = data.stem(file), windows = data.windows(self.model.tokenizer, data.read(file),
-      { length = opt.context_length, bos = opt.add_bos_token, limit = opt.windows, name = "text " .. file }) }
+  for i, spec in ipairs(opt.data) do
+    local text, sources = data.text(spec, opt)
+    local limit, most = opt.windows, sources[1].max_windows
+    if most and (limit == 0 or limit > most) then limit = most end
+    texts[i] = { name = sources[1].name, text = text, windows = data.windows(self.model.tokenizer, text,
+      { length = opt.context_length, bos = opt.add_bos_token, limit = limit, name = "text " .. spec }) }
     self.first_ids[texts[i].name] = first_ids(texts[i].windows)
-    self:hash(file)
+    hash(self, sources[1])
   end
   return texts
 end
