@@ -1,6 +1,7 @@
 -- The paper's command line (Owen et al. 2025, its public code): --exp_type picks one of its five experiments, the other
 -- options go to that experiment, with the paper's defaults for precision and device.
 local massact = require "massact"
+local data = require "massact.data"
 local options = require "massact.options"
 
 local scripts = {
@@ -38,6 +39,26 @@ if not experiment then
 end
 local script = scripts[experiment] or options.usage_error("--exp_type %s: wants one of %s", experiment, names())
 
+-- The paper's texts where the data folder has them; else the embedded ones, which the user is told.
+local function add_texts(option, sets)
+  local given, folder = take(option), take "data_dir"
+  if folder then table.move({ "--data_dir", folder }, 1, 2, #arg + 1, arg) end
+  if not given then
+    local found, problem = pcall(function()
+      for name in sets:gmatch "[^,]+" do data.resolve(name, { data_dir = folder }) end
+    end)
+    if not found then
+      io.stderr:write(("massact: %s\nmassact: without --%s and without these files, the embedded text is used\n"):format(
+        tostring(problem), option))
+      return
+    end
+    given = sets
+  end
+  table.move({ "--" .. option, given }, 1, 2, #arg + 1, arg)
+end
+
+if experiment ~= "top_activation_magnitude" and experiment ~= "self_attention" then add_texts("calibration_data", "redpajama") end
+if experiment == "intervention_analysis" then add_texts("data", "wikitext,c4,pg19") end
 for name, value in pairs { dtype = "torch.bfloat16", device = "cuda" } do
   local given = take(name) or value
   table.insert(arg, "--" .. name)

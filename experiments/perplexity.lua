@@ -14,7 +14,7 @@ local results = run:results(function(model)
   local out = { first_layer = found.first_layer, dims = found.dims, texts = {} }
   local bos -- nil: what each protocol does
   if opt.given.add_bos_token ~= nil then bos = opt.add_bos_token end
-  for i, text in ipairs(run:whole_texts()) do
+  for i, text in ipairs(run:texts()) do
     local by_protocol = {}
     local function measure(key)
       for _, name in ipairs(opt.protocols) do

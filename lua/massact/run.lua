@@ -48,6 +48,15 @@ local function load_model(opt)
   return model
 end
 
+-- Texts that were asked for can be opened, before anything long begins.
+local function check_texts(opt)
+  for _, option in ipairs { "data", "calibration_data" } do
+    for _, spec in ipairs(opt.given[option] and opt[option] or {}) do
+      for _, file in ipairs(data.resolve(spec, opt).files) do core.text.open(file):close() end
+    end
+  end
+end
+
 -- What results depend on, cheap to tell: options, version, and the files' sizes and times of change.
 local function made_by(model, opt)
   local files = {}
@@ -57,9 +66,10 @@ local function made_by(model, opt)
   else
     add(model.path)
   end
-  for _, value in pairs(opt) do
-    if type(value) == "table" then
-      for _, spec in ipairs(value) do for _, file in ipairs(data.resolve(spec, opt).files) do add(file) end end
+  for _, option in ipairs { "data", "calibration_data" } do
+    for _, spec in ipairs(opt[option] or {}) do
+      local found, source = pcall(data.resolve, spec, opt)
+      for _, file in ipairs(found and source.files or {}) do add(file) end
     end
   end
   return { massact = require("massact").version, options = opt, files = files }
@@ -89,6 +99,7 @@ function M.run(opt, model)
   if opt.redraw then return redrawing(opt) end
   local self = setmetatable({ name = script_name(), options = opt, started = core.system.clock(), timings = {}, hashes = {},
     first_ids = {}, written = {} }, Run)
+  check_texts(opt)
   self.model = model or load_model(opt)
   self.place = places.of(self.model, opt)
   self.folder = paper.folder(self.model.name, opt)
@@ -124,14 +135,8 @@ end
 
 local function first_ids(windows) return table.move(windows[1], 1, math.min(16, #windows[1]), 1, core.json.array()) end
 
--- What a text or several mean, joined; their files' hashes go into the record.
-local function read_text(self, spec, join)
-  local opt = self.options
-  local text, sources = data.text(spec, { field = opt.field, data_dir = opt.data_dir, seed = opt.seed, join = join })
-  for _, source in ipairs(sources) do
-    for _, file in ipairs(source.files) do self.hashes[file] = self.hashes[file] or core.system.sha256(file) end
-  end
-  return text, sources[1]
+local function hash(self, source)
+  for _, file in ipairs(source.files) do self.hashes[file] = self.hashes[file] or core.system.sha256(file) end
 end
 
 ---Windows of the calibration texts.
@@ -139,44 +144,32 @@ end
 ---@return integer[][]
 function Run:calibration(limit)
   local opt = self.options
-  local windows = data.windows(self.model.tokenizer, read_text(self, opt.calibration_data, "\n\n"), { length = opt.context_length,
-    bos = opt.add_bos_token, limit = limit or opt.calibration_windows,
-    name = "the calibration text " .. table.concat(opt.calibration_data, ",") })
+  local text, sources = data.text(opt.calibration_data, opt)
+  for _, source in ipairs(sources) do hash(self, source) end
+  local windows = data.windows(self.model.tokenizer, text, { length = opt.context_length, bos = opt.add_bos_token,
+    limit = limit or opt.calibration_windows, name = "the calibration text " .. table.concat(opt.calibration_data, ",") })
   self.first_ids.calibration = first_ids(windows)
   return windows
 end
 
----@class massact.WholeText
----@field name string the file's, without extension, or the paper's
----@field text string
----@field limit integer windows at most: --windows, and of c4 and pg19 at most 100, as in the paper; 0: all
-
----The evaluation texts as texts.
----@return massact.WholeText[]
-function Run:whole_texts()
-  local wanted, texts = self.options.windows, {}
-  for i, spec in ipairs(self.options.data) do
-    local text, source = read_text(self, spec)
-    local limit = source.max_windows or 0
-    if wanted > 0 then limit = limit > 0 and math.min(limit, wanted) or wanted end
-    texts[i] = { name = source.name, text = text, limit = limit }
-  end
-  return texts
-end
-
 ---@class massact.Text
----@field name string
+---@field name string the file's, without extension, or the paper's name
+---@field text string
+---@field limit integer windows at most, 0: all
 ---@field windows integer[][]
 
----The evaluation texts in windows.
+---The evaluation texts, --windows of each.
 ---@return massact.Text[]
 function Run:texts()
   local opt, texts = self.options, {}
-  for i, text in ipairs(self:whole_texts()) do
-    local windows = data.windows(self.model.tokenizer, text.text,
-      { length = opt.context_length, bos = opt.add_bos_token, limit = text.limit, name = "text " .. opt.data[i] })
-    texts[i] = { name = text.name, windows = windows }
-    self.first_ids[text.name] = first_ids(windows)
+  for i, spec in ipairs(opt.data) do
+    local text, sources = data.text(spec, opt)
+    local limit, most = opt.windows, sources[1].max_windows
+    if most and (limit == 0 or limit > most) then limit = most end
+    texts[i] = { name = sources[1].name, text = text, limit = limit, windows = data.windows(self.model.tokenizer, text,
+      { length = opt.context_length, bos = opt.add_bos_token, limit = limit, name = "text " .. spec }) }
+    self.first_ids[texts[i].name] = first_ids(texts[i].windows)
+    hash(self, sources[1])
   end
   return texts
 end

@@ -93,11 +93,13 @@ describe("the paper's experiments", function()
   it("main.lua takes the paper's command lines", function()
     local options = "--exp_type %s --pretrained %s/experiments/default/model --layer_path model.layers --attn_path self_attn "
       .. "--show_logits True --add_bos_token True --context_length 64 --dtype torch.bfloat16 --seed 7 --save_dir %s"
+    local default = massact.home .. "/experiments/default/"
+    local texts = (" --data %stext.txt --calibration_data %scalibration.txt"):format(default, default)
     local files = { existence_validation = "check_has_massive_activations.txt",
       tokens_analysis = "verify_massive_activations_location_and_magnitude_and_tokens.txt",
       intervention_analysis = "intervention_analysis/results_ppl.txt", top_activation_magnitude = "top_activation_magnitude.png" }
     for name, file in pairs(files) do
-      local words = options:format(name, massact.home, folder)
+      local words = options:format(name, massact.home, folder) .. texts
       local status, _, complained = experiment("main", words .. " --device cpu")
       assert.same({ 0, "" }, { status, complained })
       assert.is_true(massact.system.exists(base:format(64, "True", "True", 7) .. file), file)
@@ -106,6 +108,24 @@ describe("the paper's experiments", function()
     assert.equal("Model: model\nModel Path: " .. massact.home .. "/experiments/default/model\nModule Name: layer\n"
       .. "Layer Path: model.layers\nAttention Path: self_attn\nContext Length: 64\nAdd BOS Token: True\nShow Logits: True\nSeed: 7\n",
       slurp(base:format(64, "True", "True", 7) .. "config.txt"))
+  end)
+
+  it("main.lua takes the paper's texts from the data folder, and says where it has to do without", function()
+    local texts = folder .. "/texts"
+    massact.system.make_folder(texts)
+    local line = massact.json.text { text = ("a king and a queen "):rep(40) }:gsub("\n%s*", "")
+    for _, name in ipairs { "c4", "pg19", "redpajama" } do shell.spit(("%s/%s.jsonl"):format(texts, name), (line .. "\n"):rep(20)) end
+    shell.spit(texts .. "/wikitext.txt", ("once upon a time "):rep(200))
+    local words = "--exp_type intervention_analysis --context_length 128 --windows 2 --device cpu --save_dir " .. folder
+    local status, _, complained = experiment("main", words .. " --data_dir " .. texts)
+    assert.same({ 0, "" }, { status, complained })
+    local r = massact.json.load(base:format(128, "True", "True", 42) .. "results.json")
+    assert.same({ c4 = 2, pg19 = 2, wikitext = 2 }, r.windows)
+    status, _, complained = experiment("main", words .. " --data_dir " .. folder)
+    assert.equal(0, status)
+    assert.matches("no file for 'redpajama' in '.-': put redpajama.txt or redpajama.jsonl .*without %-%-calibration_data", complained)
+    r = massact.json.load(base:format(128, "True", "True", 42) .. "results.json")
+    assert.same({ text = 2 }, r.windows)
   end)
 
   it("says what is wrong with a command line", function()
@@ -125,6 +145,6 @@ describe("the paper's experiments", function()
     if massact.system.machine().gpu then return end
     local status, _, complained = experiment("main", "--exp_type tokens_analysis")
     assert.equal(1, status)
-    assert.matches("^massact: %-%-device cuda: .*use %-%-device cpu\n$", complained)
+    assert.matches("massact: %-%-device cuda: .*use %-%-device cpu\n$", complained)
   end)
 end)
