@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/process.h"
 #include "base/threads.h"
 #include "bind/bind.h"
 
@@ -101,6 +102,54 @@ static void set_arguments(lua_State *L, const command_line *line) {
 
 /* ---- running and reporting ---- */
 
+/* Whether a chunk is one of massact's own files. */
+static bool is_own(lua_State *L, const char *source) {
+  char home[4096];
+  lua_getfield(L, LUA_REGISTRYINDEX, "massact.home");
+  snprintf(home, sizeof home, "@%s/", lua_tostring(L, -1));
+  lua_pop(L, 1);
+  return strncmp(source, home, strlen(home)) == 0;
+}
+
+/* "FILE:LINE: " of the innermost line that is the user's, or "" where only massact's own scripts run. */
+static void push_position(lua_State *L) {
+  lua_Debug at;
+  for (int level = 1; lua_getstack(L, level, &at); level++) {
+    lua_getinfo(L, "Sl", &at);
+    if (at.currentline <= 0 || is_own(L, at.source)) continue;
+    lua_pushfstring(L, "%s:%d: ", at.short_src, at.currentline);
+    return;
+  }
+  lua_pushliteral(L, "");
+}
+
+/* Length of a position at the beginning of a message that names one of massact's own files, however Lua shortened its
+ * name; 0 where there is none. */
+static size_t own_position(lua_State *L, const char *message) {
+  lua_Debug at;
+  for (int level = 1; lua_getstack(L, level, &at); level++) {
+    lua_getinfo(L, "Sl", &at);
+    size_t n = strlen(at.short_src);
+    if (at.currentline <= 0 || !is_own(L, at.source) || strncmp(message, at.short_src, n) != 0 || message[n] != ':') continue;
+    const char *end = message + n + 1;
+    while (*end >= '0' && *end <= '9') end++;
+    if (end[0] == ':' && end[1] == ' ') return (size_t)(end + 2 - message);
+  }
+  return 0;
+}
+
+/* Errors of C functions carry the position of whoever called them.  Where that is massact's own Lua, the user's line
+ * says more. */
+static int point_at_user(lua_State *L) {
+  const char *message = lua_type(L, 1) == LUA_TSTRING ? lua_tostring(L, 1) : NULL;
+  size_t n = message ? own_position(L, message) : 0;
+  if (n == 0) return 1;
+  push_position(L);
+  lua_pushstring(L, message + n);
+  lua_concat(L, 2);
+  return 1;
+}
+
 static int add_traceback(lua_State *L) {
   const char *message = lua_tostring(L, 1);
   if (!message) return 1; /* an error object: its own __tostring says it better */
@@ -130,13 +179,11 @@ static int report(lua_State *L) {
 /* Calls the chunk below its `n` arguments. */
 static int call(lua_State *L, int n, const command_line *line) {
   int base = lua_gettop(L) - n;
-  if (line->wants_traceback) {
-    lua_pushcfunction(L, add_traceback);
-    lua_insert(L, base);
-  }
+  lua_pushcfunction(L, line->wants_traceback ? add_traceback : point_at_user);
+  lua_insert(L, base);
   running_state = L;
   signal(SIGINT, on_interrupt);
-  int result = lua_pcall(L, n, 0, line->wants_traceback ? base : 0);
+  int result = lua_pcall(L, n, 0, base);
   signal(SIGINT, SIG_DFL);
   return result == LUA_OK ? DONE : report(L);
 }
@@ -171,21 +218,25 @@ static int usage(const char *problem, const char *what) {
   return USAGE;
 }
 
+/* A script's path, or the name of an experiment. */
 static int command_run(lua_State *L, const command_line *line) {
   if (line->script >= line->argc) return usage("run wants a script", "");
+  if (ma_file_exists(line->argv[line->script])) return run_file(L, line->argv[line->script], line);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "massact.scripts");
+  if (lua_pcall(L, 1, 1, 0) != LUA_OK) return report(L);
+  lua_getfield(L, -1, "find");
+  lua_pushstring(L, line->argv[line->script]);
+  if (lua_pcall(L, 1, 1, 0) != LUA_OK) return report(L);
+  line->argv[line->script] = (char *)lua_tostring(L, -1); /* stays on the stack */
   return run_file(L, line->argv[line->script], line);
 }
 
-static int command_info(lua_State *L, const command_line *line) {
+/* A command that is lua/massact/NAME.lua. */
+static int command_module(lua_State *L, const command_line *line) {
   command_line own = *line;
   own.script--; /* the command's name is arg[0] */
-  return run_module(L, "info", &own);
-}
-
-static int command_convert(lua_State *L, const command_line *line) {
-  command_line own = *line;
-  own.script--;
-  return run_module(L, "convert", &own);
+  return run_module(L, own.argv[own.script], &own);
 }
 
 static int command_repl(lua_State *L, const command_line *line) {
@@ -206,9 +257,12 @@ static const struct command {
   const char *name, *arguments, *summary;
   int (*function)(lua_State *L, const command_line *line);
 } commands[] = {
-    {"run", "FILE [--option value ...]", "run a script or an experiment", command_run},
-    {"info", "MODEL [--json]", "what a checkpoint holds, and its points", command_info},
-    {"convert", "IN OUT [--dtype TYPE]", "a Hugging Face folder to a .gguf file, or back", command_convert},
+    {"run", "FILE [--option value ...]", "run a script, or an experiment by its name", command_run},
+    {"sweep", "CONFIG [--dry-run ...]", "many runs, described by one table", command_module},
+    {"list", "[--json]", "the experiments, recipes and sweeps, a line each", command_module},
+    {"new", "NAME", "write a commented script to start from", command_module},
+    {"info", "MODEL [--json]", "what a checkpoint holds, and its points", command_module},
+    {"convert", "IN OUT [--dtype TYPE]", "a Hugging Face folder to a .gguf file, or back", command_module},
     {"repl", "", "the interactive prompt (also without any argument)", command_repl},
     {"-e", "CODE", "run CODE", command_code},
 };
@@ -223,7 +277,7 @@ static void help(void) {
   }
   puts("  massact --version                  print the version\n\nOptions before these:");
   puts("  --traceback                        say where an error came from\n");
-  puts("Experiments lie in experiments/; each has --help.");
+  puts("massact list shows the experiments; each has --help.");
 }
 
 static int dispatch(lua_State *L, command_line *line) {
@@ -258,6 +312,9 @@ static int finish(int status) {
 }
 
 int main(int argc, char **argv) {
+  const char *parent = getenv("MASSACT_PARENT");
+  if (parent) ma_process_follow(parent);
+  unsetenv("MASSACT_PARENT");
   command_line line = {.argc = argc, .argv = argv, .script = 1};
   while (line.script < argc && strcmp(argv[line.script], "--traceback") == 0) {
     line.wants_traceback = true;

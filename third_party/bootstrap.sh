@@ -9,7 +9,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 PACKAGES="build-essential cmake ninja-build pkg-config git ca-certificates lua5.4 liblua5.4-dev libopenblas0-openmp
-  libopenblas-openmp-dev libpng-dev libcairo2-dev libpcre2-dev libutf8proc-dev libjansson-dev zlib1g-dev libzstd-dev libedit-dev
+  libopenblas-openmp-dev libpng-dev libcairo2-dev libpango1.0-dev libpcre2-dev libutf8proc-dev libjansson-dev zlib1g-dev libzstd-dev libedit-dev
   libssl-dev libcmocka-dev lua-busted fonts-dejavu-core"
 
 packages() {

@@ -44,6 +44,7 @@ int bind_open_figure(lua_State *L);
 int bind_open_system(lua_State *L);
 int bind_open_terminal(lua_State *L);
 int bind_open_text(lua_State *L);
+int bind_open_process(lua_State *L);
 
 /* ---- userdata ---- */
 

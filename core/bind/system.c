@@ -141,6 +141,26 @@ static int machine(lua_State *L) {
   return 1;
 }
 
+/* memory(): bytes that are free, and in all. */
+static int memory(lua_State *L) {
+  ma_error err;
+  uint64_t free_bytes = 0, total_bytes = 0;
+  ma_device *cpu = ma_device_cpu();
+  if (cpu->backend->memory(cpu, &free_bytes, &total_bytes, &err) != MA_OK) return bind_raise(L, &err);
+  lua_pushinteger(L, (lua_Integer)free_bytes);
+  lua_pushinteger(L, (lua_Integer)total_bytes);
+  return 2;
+}
+
+/* The path of the running massact. */
+static int executable(lua_State *L) {
+  char path[4096];
+  ssize_t length = readlink("/proc/self/exe", path, sizeof path);
+  if (length < 0) return bind_error(L, "cannot tell which program runs: %s", strerror(errno));
+  lua_pushlstring(L, path, (size_t)length);
+  return 1;
+}
+
 static int peak_memory(lua_State *L) {
   struct rusage usage;
   getrusage(RUSAGE_SELF, &usage);
@@ -194,7 +214,8 @@ int bind_open_system(lua_State *L) {
       {"make_folder", make_folder}, {"list", list},            {"write", write_file},
       {"sha256", sha256},        {"check_utf8", check_utf8},   {"machine", machine},
       {"peak_memory", peak_memory}, {"set_threads", set_threads}, {"is_terminal", is_terminal},
-      {"clear_interrupt", clear_interrupt}, {"progress", progress_new}, {NULL, NULL}};
+      {"clear_interrupt", clear_interrupt}, {"progress", progress_new}, {"memory", memory},
+      {"executable", executable}, {NULL, NULL}};
   static const luaL_Reg folder_meta[] = {{"__gc", folder_gc}, {NULL, NULL}};
   bind_class(L, BIND_PROGRESS, meta, methods);
   bind_class(L, BIND_FOLDER, folder_meta, NULL);

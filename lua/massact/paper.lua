@@ -28,7 +28,7 @@ function M.options(extra)
     field = { "string", default = "text", help = "what holds the text in a line of a .jsonl file" },
     windows = { "integer", default = 0, help = "evaluation windows a text; 0: all" },
     calibration_windows = { "integer", default = 10, help = "calibration windows; 0: all" },
-    format = { "string", default = "png", help = "of pictures: png, svg or pdf" },
+    format = { "choice", default = "png", choices = { "png", "svg", "pdf" }, help = "of pictures" },
     redraw = { "string", help = "a results.json: draw its pictures again, without the model" },
   }
   for name, option in pairs(extra or {}) do options[name] = option end

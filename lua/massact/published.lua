@@ -165,6 +165,54 @@ function M.csv(rows)
   return table.concat(lines, "\n") .. "\n"
 end
 
+-- ---- the paper's Table 1 ----
+
+-- The value of the data set that a text's name tells of: "wikitext-2-raw-test" is wikitext.
+local function set_of(by_set, text)
+  if by_set[text] then return by_set[text] end
+  for name, value in pairs(by_set) do if plain(text):find(plain(name), 1, true) then return value end end
+end
+
+-- "8.43 (8.41)": measured, and what was published.
+local function beside(measured, published)
+  local function text(value) return number(value) and ("%.5g"):format(value) or "-" end
+  return published and ("%s (%s)"):format(text(measured), text(published)) or text(measured)
+end
+
+-- The perplexity with the last of the means that were set: the paper's one column for the mean.
+local function mean_of(perplexity, text)
+  local last
+  for _, name in ipairs(sorted(perplexity or {})) do
+    if name:match "^set_to_mean" then last = set_of(perplexity[name], text) or last end
+  end
+  return last
+end
+
+---Perplexity of every model and text as it is, with massive activations set to zero, and to their mean; what the paper
+---published in parentheses (its Table 1, and 6 without BOS).
+---@param cases {results?: table, case: string}[] of intervention runs
+---@param known table published.json
+---@return string markdown
+function M.table1(cases, known)
+  local lines = { "| model | BOS | text | original | set to zero | set to mean | first layer | dims |",
+    "| --- | --- | --- | ---: | ---: | ---: | ---: | --- |" }
+  for _, case in ipairs(cases) do
+    local r = case.results
+    for _, text in ipairs(r and sorted(r.windows) or {}) do
+      local bos = r.options.add_bos_token ~= false
+      local entry = M.entry(known, r.model)
+      local there = entry and entry[bos and "bos" or "no_bos"].perplexity or {}
+      local function published(name) return there[name] and number(set_of(there[name], text)) end
+      lines[#lines + 1] = ("| %s | %s | %s | %s | %s | %s | %s | %s |"):format(r.model, bos and "yes" or "no", text,
+        beside(r.perplexity.original[text], published "original"), beside(r.perplexity.set_to_zero[text], published "set_to_zero"),
+        beside(mean_of(r.perplexity, text), number(mean_of(there, text))), tostring(number(r.first_layer) or "none"),
+        table.concat(r.dims, " "))
+    end
+    if not r then lines[#lines + 1] = ("| %s | | | failed | | | | |"):format(case.case) end
+  end
+  return table.concat(lines, "\n") .. "\n\nIn parentheses: as published (Owen et al. 2025, Tables 1 and 6).\n"
+end
+
 -- ---- as a picture ----
 
 ---Perplexities side by side, or the maximum by layer where the results are of existence.

@@ -12,6 +12,7 @@ local journal = require "massact.journal"
 local options = require "massact.options"
 local paper = require "massact.paper"
 local places = require "massact.place"
+local tables = require "massact.tables"
 local token_text = require "massact.token_text"
 
 local M = {}
@@ -95,7 +96,6 @@ end
 ---@param model? massact.Model one that is loaded already
 ---@return massact.Run
 function M.run(opt, model)
-  if not ({ png = true, svg = true, pdf = true })[opt.format] then options.usage_error("--format is png, svg or pdf, not %s", opt.format) end
   if opt.redraw then return redrawing(opt) end
   local self = setmetatable({ name = script_name(), options = opt, started = core.system.clock(), timings = {}, hashes = {},
     first_ids = {}, written = {} }, Run)
@@ -242,25 +242,12 @@ end
 ---Writes a text file, whole or not at all.
 function Run:write(name, text) core.system.write(self:path(name), text) end
 
-local function field(value)
-  if value == nil or value == core.json.null then return "" end
-  if math.type(value) == "float" then return ("%.9g"):format(value) end
-  local text = tostring(value)
-  return text:find '[",\r\n]' and '"' .. text:gsub('"', '""') .. '"' or text
-end
-
 ---A table as CSV (RFC 4180); null is an empty field.
 ---@param name string
 ---@param columns string[]
 ---@param rows any[][] each in the order of the columns
 function Run:csv(name, columns, rows)
-  local lines = { table.concat(columns, ",") }
-  for i, row in ipairs(rows) do
-    local fields = {}
-    for c = 1, #columns do fields[c] = field(row[c]) end
-    lines[i + 1] = table.concat(fields, ",")
-  end
-  self:write(name, table.concat(lines, "\n") .. "\n")
+  self:write(name, tables.csv(columns, rows))
   self.written[#self.written + 1] = name
 end
 

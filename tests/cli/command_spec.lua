@@ -44,7 +44,7 @@ describe("massact", function()
     assert.matches("^massact: [^\n]*near <eof>\n$", err)
     code, _, err = run "run /no/such/file.lua"
     assert.equal(1, code)
-    assert.matches("^massact: cannot open /no/such/file.lua", err)
+    assert.matches("^massact: there is no script '/no/such/file.lua'\n$", err)
   end)
 
   it("answers wrong usage with status 2", function()

@@ -134,7 +134,7 @@ describe("the paper's experiments", function()
       ["main --pretrained x"] = "^massact: %-%-exp_type wants one of ",
       ["existence --attn_path attn"] = "^massact: %-%-attn_path attn: family llama has no attention there",
       ["existence --layer_path transformer.h"] = "^massact: %-%-layer_path transformer.h: the layers of family llama are at model.layers",
-      ["existence --format jpg"] = "^massact: %-%-format is png, svg or pdf, not jpg",
+      ["existence --format jpg"] = "^massact: %-%-format is one of png, svg, pdf, not 'jpg'",
       ["existence --context_length 1000000"] = "^massact: %-%-context_length 1000000 is more than the",
     } do
       local name, options = words:match "^(%S+) (.*)$"

@@ -19,7 +19,8 @@ describe("documentation", function()
   local entries = declared()
   local model = massact.load(massact.home .. "/experiments/default/model")
   local objects = { Tensor = massact.tensor(1), Model = model, Point = model:point "embed", Handle = model:point("embed"):hook(print),
-    Checkpoint = model.checkpoint, Tokenizer = model.tokenizer, Cache = model:cache(1), TextFile = core.text.open(massact.home .. "/README.md"), Writer = core.checkpoint.write_safetensors(os.tmpname(), {}) }
+    Checkpoint = model.checkpoint, Tokenizer = model.tokenizer, Cache = model:cache(1), TextFile = core.text.open(massact.home .. "/README.md"), Writer = core.checkpoint.write_safetensors(os.tmpname(), {}),
+    Process = core.process.start({ "true" }, {}, "/dev/null"), Lock = core.process.lock(os.tmpname()) }
 
   it("has an entry for every method, and a method for every entry", function()
     local bound, missing, extra = {}, {}, {}
@@ -27,6 +28,7 @@ describe("documentation", function()
       for method in pairs(debug.getmetatable(object).methods) do bound[class .. ":" .. method] = true end
     end
     for name in pairs(massact.system) do bound["system:" .. name] = true end
+    for name in pairs(core.process) do bound["process:" .. name] = true end
     for name in pairs(bound) do
       -- What lua/massact adds is annotated where it is written.
       if not entries[name] and name ~= "Model:params" and name ~= "Model:param" and name ~= "Model:weight" and name ~= "Model:generate" then missing[#missing + 1] = name end

@@ -70,3 +70,58 @@ function system.clear_interrupt() end
 ---@param total integer
 ---@return {update: fun(self, done: integer), done: fun(self)}
 function system.progress(label, total) end
+
+---Bytes of memory that are free, and in all.
+---@return integer free, integer total
+function system.memory() end
+
+---The path of the running massact.
+---@return string
+function system.executable() end
+
+-- massact.core.process: children of a sweep, and locks.
+
+---A running command.
+---@class massact.Process
+local Process = {}
+
+---Nothing while it runs; then its exit status, or nil with the number and name of the signal that ended it.
+---@return integer? status, integer? signal, string? name
+function Process:poll() end
+
+---As Ctrl-C does.
+function Process:interrupt() end
+
+---@return integer id 0 once it has ended
+function Process:id() end
+
+---Kills it where it runs, and waits for its end.
+function Process:close() end
+
+---Held until closed, or until the last process that has it ends.
+---@class massact.Lock
+local Lock = {}
+
+function Lock:close() end
+
+---@class massact.processes
+local process = {}
+
+---Starts a command in a process group of its own; what it prints goes to the end of a log file.
+---@param command string[]
+---@param variables string[] "NAME=value", besides the environment's
+---@param log string path
+---@param lock? massact.Lock stays held while the command runs
+---@return massact.Process
+function process.start(command, variables, log, lock) end
+
+---The lock file at a path; nothing where somebody has it.
+---@param path string
+---@return massact.Lock?
+function process.lock(path) end
+
+---@param seconds number a signal ends it early
+function process.sleep(seconds) end
+
+---@return integer id of this process
+function process.id() end
