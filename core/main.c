@@ -153,6 +153,7 @@ static int point_at_user(lua_State *L) {
 static int add_traceback(lua_State *L) {
   const char *message = lua_tostring(L, 1);
   if (!message) return 1; /* an error object: its own __tostring says it better */
+  if (strstr(message, "\nstack traceback:\n")) return 1; /* a hook's, whose stack is gone by now */
   luaL_traceback(L, L, message, 1);
   return 1;
 }
@@ -180,6 +181,8 @@ static int report(lua_State *L) {
 static int call(lua_State *L, int n, const command_line *line) {
   int base = lua_gettop(L) - n;
   lua_pushcfunction(L, line->wants_traceback ? add_traceback : point_at_user);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, LUA_REGISTRYINDEX, BIND_MESSAGE_HANDLER);
   lua_insert(L, base);
   running_state = L;
   signal(SIGINT, on_interrupt);

@@ -30,6 +30,9 @@
 #define BIND_HANDLE "massact.Handle"
 #define BIND_FIGURE "massact.Figure"
 
+/* Registry field: what lua_pcall calls with an error while its stack is whole; a function, or nil. */
+#define BIND_MESSAGE_HANDLER "massact.message_handler"
+
 /* The module: leaves the table of everything that C offers to lua/massact. */
 int luaopen_massact_core(lua_State *L);
 

@@ -181,12 +181,14 @@ static ma_status visit_hook(ma_visitor *self, ma_tensor *x, const ma_at *at, ma_
   if (!lua_checkstack(L, 16)) return ma_fail(err, MA_NO_MEMORY, "the Lua stack is full at '%s'", at->name);
   lua_getiuservalue(L, h->model->index, BIND_MODEL_HANDLES);
   lua_rawgetp(L, -1, h); /* stays on the stack: a hook may remove itself */
+  /* Only here is the stack that an error came from still whole. */
+  int handler = lua_getfield(L, LUA_REGISTRYINDEX, BIND_MESSAGE_HANDLER) == LUA_TFUNCTION ? top + 3 : 0;
   lua_pushcfunction(L, call_hook);
-  lua_pushvalue(L, -2);
+  lua_pushvalue(L, top + 2);
   lua_pushlightuserdata(L, x);
   lua_pushlightuserdata(L, (void *)(uintptr_t)at);
   ma_status st = MA_OK;
-  if (lua_pcall(L, 3, 0, 0) != LUA_OK) {
+  if (lua_pcall(L, 3, 0, handler) != LUA_OK) {
     lua_pushcfunction(L, keep_error);
     lua_pushvalue(L, top + 1);
     lua_pushvalue(L, -3);

@@ -39,6 +39,16 @@ describe("massact", function()
     assert.equal(1, code)
     assert.matches("stack traceback", err)
     os.remove(path)
+    path = script [[
+      local model = massact.load(massact.home .. "/experiments/default/model")
+      local function look(x) return x.nothing.more end
+      model:point "embed":hook(function() look {} end)
+      model:forward { 1, 2 }]]
+    assert.matches("^massact: embed: .-:2: attempt to index a nil value[^\n]*\n$", select(3, run("run " .. path)))
+    _, _, err = run("--traceback run " .. path)
+    assert.matches("stack traceback:\n[^\n]*:2: in upvalue 'look'\n[^\n]*:3: in function", err)
+    assert.equal(1, select(2, err:gsub("stack traceback", "")))
+    os.remove(path)
     code, _, err = run "-e 'x ='"
     assert.equal(1, code)
     assert.matches("^massact: [^\n]*near <eof>\n$", err)
