@@ -191,16 +191,16 @@ local function model_hashes(model)
   return hashes
 end
 
--- What made the results: options, versions, hashes, machine, timings.
+-- What made the results: options, versions, hashes, machine.  Only `timings` (seconds, and memory) differs from one run to the next.
 local function record(self)
   local model, opt = self.model, {}
   for key, value in pairs(self.options) do opt[key] = value end
-  self.timings.total = core.system.clock() - self.started
+  self.timings.total, self.timings.peak_memory_bytes = core.system.clock() - self.started, core.system.peak_memory()
   local bos = self.options.add_bos_token and data.bos(model.tokenizer)
   return {
     experiment = self.name, options = opt, massact = require("massact").version, model = model.name, family = model.family,
-    model_sha256 = model_hashes(model), data_sha256 = self.hashes, machine = core.system.machine(), timings_s = self.timings,
-    peak_memory_bytes = core.system.peak_memory(), dtype = model.dtype, seed = self.options.seed, first_ids = self.first_ids,
+    model_sha256 = model_hashes(model), data_sha256 = self.hashes, machine = core.system.machine(), timings = self.timings,
+    dtype = model.dtype, seed = self.options.seed, first_ids = self.first_ids,
     n_layers = model.n_layers, bos = bos and { id = bos, text = token_text.text(model.tokenizer, bos) } or core.json.null,
   }
 end

@@ -16,7 +16,7 @@ runs:write "x"
 runs:close()
 if opt.how == "badly" then error("this went wrong", 0) end
 if opt.how == "killed" then os.execute "kill -9 $PPID" end
-massact.json.save(opt.save_dir .. "/results.json", { value = opt.square and opt.n ^ 2 or opt.n, nested = { n = opt.n }, timings_s = { total = os.clock() } })
+massact.json.save(opt.save_dir .. "/results.json", { value = opt.square and opt.n ^ 2 or opt.n, nested = { n = opt.n }, timings = { total = os.clock() } })
 ]]
 
 describe("massact sweep", function()

@@ -123,7 +123,7 @@ for _, bos in ipairs { "bos", "no_bos" } do
       for i, loss in ipairs(expected.loss_per_window_zero) do
         near(loss, r.losses["wikitext-2-raw-test"].set_to_zero[i], 2e-3, "loss of window " .. i)
       end
-      assert(r.peak_memory_bytes < 1e9, "peak memory")
+      assert(r.timings.peak_memory_bytes < 1e9, "peak memory")
     end)
   end)
 end

@@ -8,7 +8,7 @@ local M = {}
 local null = core.json.null
 
 -- What made results, not what they are.
-local is_record = { options = true, machine = true, timings_s = true, peak_memory_bytes = true, model_sha256 = true,
+local is_record = { options = true, machine = true, timings = true, model_sha256 = true,
   data_sha256 = true, massact = true, experiment = true, seed = true, first_ids = true, bos = true, n_layers = true, family = true }
 
 local function is_scalar(value) return type(value) ~= "table" end
