@@ -4,6 +4,7 @@ local core = require "massact.core"
 local dtypes = require "massact.dtype"
 local families = require "massact.family"
 local gguf = require "massact.gguf"
+local mitigations = require "massact.mitigation"
 require "massact.model"
 
 local M = {}
@@ -162,7 +163,7 @@ local function describe(path, checkpoint)
   local folder = core.system.is_folder(path) and path or path:match "^(.*)/[^/]*$" or "."
   local config, file = read_config(folder)
   config = text_part(config)
-  return families.of_config(config, file), config, file
+  return mitigations.applied(families.of_config(config, file), config), config, file
 end
 
 ---Loads a model: a Hugging Face folder, a .safetensors or .gguf file, or a name of the hub whose files are in
