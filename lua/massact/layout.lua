@@ -133,4 +133,16 @@ function M.tensors(family, spec, config, has)
   return tensors
 end
 
+---The tensors of a model's Hugging Face checkpoint, by the names that they have there.
+---@param model massact.Model
+---@return massact.CheckpointTensor[]
+function M.of(model)
+  local families, mitigations = require "massact.family", require "massact.mitigation"
+  local family = mitigations.applied(families.registered[model.family], model.config)
+  local full_name = loading.naming(model.checkpoint, family)
+  local tensors = M.tensors(family, model.spec, families.recording(model.config, family), function(slot) return model.weights[slot] ~= nil end)
+  for _, tensor in ipairs(tensors) do tensor.name = full_name(tensor.name) end
+  return tensors
+end
+
 return M

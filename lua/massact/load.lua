@@ -67,8 +67,11 @@ function M.each_slot(slot, source, spec)
   end
 end
 
--- Turns a family's name of a tensor into this checkpoint's, which may put a prefix before it.
-local function naming(checkpoint, family)
+---Turns a family's name of a tensor into this checkpoint's, which may put a prefix before it.
+---@param checkpoint massact.Checkpoint
+---@param family massact.Family
+---@return fun(name: string): string
+function M.naming(checkpoint, family)
   for _, prefix in ipairs(family.prefixes or {}) do
     local theirs, ours = prefix[1], prefix[2]
     for _, name in ipairs(checkpoint:names()) do
@@ -166,6 +169,41 @@ local function describe(path, checkpoint)
   return mitigations.applied(families.of_config(config, file), config), config, file
 end
 
+---@class massact.Parts what a model is put together from
+---@field family massact.Family
+---@field spec table
+---@field config table
+---@field proxy table the config as the family reads it
+---@field checkpoint massact.Checkpoint
+---@field device? string
+---@field dtype string
+---@field cache? number MiB
+---@field name string
+---@field path? string
+---@field where string for messages
+
+---A model from its parts.
+---@param parts massact.Parts
+---@return massact.Model
+function M.assemble(parts)
+  local family, spec, checkpoint = parts.family, parts.spec, parts.checkpoint
+  local model = core.model.new(spec, parts.device or "auto", family.paths or {}, parts.dtype)
+  local weights = family.weights(spec, parts.proxy)
+  local is_tied = weights["head.weight"] == weights["embed.tokens"]
+  if checkpoint:format() == "gguf" then weights = gguf.weights(family, spec, weights, checkpoint) end
+  local used, bound = bind_weights(model, checkpoint, weights, spec, M.naming(checkpoint, family), parts.where)
+  check_all_used(checkpoint, used, family, is_tied, parts.where)
+  model:finish((parts.cache or 1024) * mib)
+  local fields = model:fields()
+  fields.name, fields.path, fields.family, fields.dtype = parts.name, parts.path, family.name, parts.dtype
+  fields.spec, fields.config, fields.checkpoint = spec, parts.config, checkpoint
+  fields.weights, fields.is_tied = bound, is_tied
+  fields.paths = family.paths or {}
+  fields.n_layers, fields.d_model, fields.vocab_size = spec.n_layers, spec.d_model, spec.vocab_size
+  fields.max_positions = spec.max_positions
+  return model
+end
+
 ---Loads a model: a Hugging Face folder, a .safetensors or .gguf file, or a name of the hub whose files are in
 ---the local cache.  Weights are mapped, not read.
 ---@param path string
@@ -180,27 +218,12 @@ function M.load(path, options)
   local family, config, where = describe(resolved, checkpoint)
   local is_gguf = checkpoint:format() == "gguf"
   local proxy, unread = families.recording(config, family, where)
-  local spec = is_gguf and gguf.spec(family, proxy) or family.spec(proxy)
-  local model = core.model.new(spec, options.device or "auto", family.paths or {}, dtype)
-  local weights = family.weights(spec, proxy)
-  local is_tied = weights["head.weight"] == weights["embed.tokens"]
-  if is_gguf then weights = gguf.weights(family, spec, weights, checkpoint) end
-  local used, bound = bind_weights(model, checkpoint, weights, spec, naming(checkpoint, family), resolved)
-  check_all_used(checkpoint, used, family, is_tied, resolved)
-  model:finish((options.cache or 1024) * mib)
+  local model = M.assemble {
+    family = family, spec = is_gguf and gguf.spec(family, proxy) or family.spec(proxy), config = config, proxy = proxy,
+    checkpoint = checkpoint, device = options.device, dtype = dtype, cache = options.cache, name = base_name(path),
+    path = resolved, where = resolved,
+  }
   if not is_gguf then warn_unread(unread(), family, where) end
-  local fields = model:fields()
-  fields.name = base_name(path)
-  fields.path = resolved
-  fields.family = family.name
-  fields.dtype = dtype
-  fields.spec = spec
-  fields.config = config
-  fields.checkpoint = checkpoint
-  fields.weights, fields.is_tied = bound, is_tied
-  fields.paths = family.paths or {}
-  fields.n_layers, fields.d_model, fields.vocab_size = spec.n_layers, spec.d_model, spec.vocab_size
-  fields.max_positions = spec.max_positions
   return model
 end
 

@@ -9,8 +9,9 @@ local core = require "massact.core"
 ---@field spec? fun(spec: table, config: table): table fields of core/model/spec.def that it changes
 ---@field weights? fun(weights: table<string, massact.Source>, spec: table, config: table): table<string, massact.Source|false> slots that
 ---it adds, or (false) takes away
----@field init? fun(slot: massact.SlotInit): massact.SlotInit? how a slot's numbers begin, where that is not as usual
----@field callbacks? table<string, function> for the trainer, by moment
+---@field configure? fun(family: massact.Family, config: table, settings: table): table keys that config.json gets besides, where it has none
+---@field init? fun(slot: massact.SlotInit, how: {mean: number, std: number}, spec: table, settings: table) changes how a slot's numbers begin
+---@field callbacks? table<string, fun(trainer: massact.Trainer, settings: table)> for the trainer, by moment
 
 local M = { registered = {} }
 

@@ -7,7 +7,7 @@ local methods = core.model.methods
 local lazy = {}
 
 function lazy.tokenizer(fields)
-  local path = fields.path
+  local path = fields.path or error(("%s has no tokenizer; massact.create's option `tokenizer` names one"):format(fields.name), 0)
   if path:match "%.safetensors$" then path = path:match "^(.*)/[^/]*$" or "." end
   return core.tokenizer.load(path)
 end
@@ -60,3 +60,20 @@ function methods:generate(ids, options) return require("massact.generate").gener
 ---@param name string
 ---@return massact.Tensor
 function methods:param(name) return self.checkpoint:tensor(name) end
+
+---Writes the model as a Hugging Face folder: its tensors as they are now, config.json, and the tokenizer's files.  Each file
+---is written beside and renamed, config.json last.
+---@param folder string made where it is missing
+function methods:save(folder)
+  if self.checkpoint:format() == "gguf" then
+    error(("%s is a GGUF file; massact convert makes a Hugging Face folder of it"):format(self.name), 2)
+  end
+  core.system.make_folder(folder)
+  local tensors = {}
+  for name, tensor in self:params() do tensors[name] = tensor end
+  core.checkpoint.save(folder .. "/model.safetensors", tensors, { format = "pt" })
+  if self.path then
+    for name, text in pairs(require("massact.gguf_tokenizer").to_folder(self)) do core.system.write(folder .. "/" .. name, text) end
+  end
+  core.json.save(folder .. "/config.json", self.config)
+end

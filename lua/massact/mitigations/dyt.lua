@@ -8,6 +8,22 @@ return mitigations.mitigation {
   name = "dyt",
   config = { norm_type = "dyt" },
 
+  -- LLaMA's form has no biases and learns the embedding's scale.
+  configure = function(family, config)
+    local has_bias = family.spec(config).norm == "layer"
+    return { dyt_bias = has_bias, learned_embed_scale = not has_bias or nil }
+  end,
+
+  -- alpha: 0.5, or { attention =, other =, final = }: before attention, elsewhere, before the head.
+  init = function(slot, how, _, settings)
+    if not slot.name:find "%.alpha$" then return end
+    local alpha = settings.alpha or 0.5
+    if type(alpha) == "table" then
+      alpha = slot.name:find "%.attn%." and alpha.attention or slot.name:find "^final" and alpha.final or alpha.other or 0.5
+    end
+    how.mean = alpha
+  end,
+
   spec = function(_, config)
     return { norm = "dyt", norm_offset = 0, learned_embed_scale = config.learned_embed_scale or false }
   end,
