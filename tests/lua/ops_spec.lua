@@ -857,6 +857,36 @@ function cases.layer_norm()
   fails("layer_norm: %[2 x 3%] and %[4%] do not fit", function() massact.zeros(2, 3):layer_norm(massact.ones(3), massact.ones(4)) end)
 end
 
+-- Loshchilov & Hutter 2019, algorithm 2, in f64.
+function cases.adamw()
+  for _, n in ipairs { 1, 7, 70001 } do
+    local start, mean, square = numbers({ n }, "f32"), {}, {}
+    for i = 1, n do mean[i], square[i] = 0, 0 end
+    local t, m, v = contiguous(start, { n }, "f32"), massact.zeros(n), massact.zeros(n)
+    local how = { rate = 0.01, beta1 = 0.8, beta2 = 0.95, eps = 1e-6, weight_decay = 0.1, scale = 0.5 }
+    for step = 1, 3 do
+      local gradient = numbers({ n }, "f32")
+      how.step = step
+      assert.is_true(rawequal(t, t:adamw_(contiguous(gradient, { n }, "f32"), m, v, how)))
+      for i, g in ipairs(gradient) do
+        g = g * how.scale
+        mean[i] = 0.8 * mean[i] + 0.2 * g
+        square[i] = 0.95 * square[i] + 0.05 * g * g
+        local root = math.sqrt(square[i] / (1 - 0.95 ^ step)) + 1e-6
+        start[i] = start[i] * (1 - 0.01 * 0.1) - 0.01 * mean[i] / (1 - 0.8 ^ step) / root
+      end
+    end
+    check("adamw", t, start, { n }, "f32", 1e-5, 1)
+    check("adamw's mean", m, mean, { n }, "f32", 1e-5, 1)
+    check("adamw's square", v, square, { n }, "f32", 1e-5, 1)
+  end
+  local t = massact.zeros(2, 3)
+  fails("adamw: %[2 x 3%] and %[3 x 2%] do not fit", t.adamw_, t, t, t, massact.zeros(3, 2), { step = 1 })
+  fails("adamw: %[3 x 2%] and %[3 x 2%] do not fit", t.adamw_, t:t(), t:t(), t:t(), t:t(), { step = 1 })
+  fails("steps count from 1", t.adamw_, t, t, t, t, {})
+  fails("momentum", t.adamw_, t, t, t, t, { momentum = 1 })
+end
+
 -- ---- what is no operation: views, elements, questions ----
 
 local plain = {}
@@ -946,7 +976,7 @@ local covered_by = {
   unsqueeze = "views", squeeze = "views", rows = "views", shape = "elements", size = "elements", dim = "elements", dtype = "elements",
   device = "elements", get = "elements", set = "elements", item = "elements", totable = "elements", where = "where", fill_ = "fill",
   copy_ = "copy", clone = "copy", to = "copy", float = "copy", median = "quantile", quantile = "quantile", sort = "sort", topk = "topk",
-  matmul = "matmul", softmax = "softmax", log_softmax = "softmax", rms_norm = "rms_norm", layer_norm = "layer_norm", gather = "gather",
+  matmul = "matmul", softmax = "softmax", log_softmax = "softmax", rms_norm = "rms_norm", layer_norm = "layer_norm", gather = "gather", adamw_ = "adamw",
 }
 
 describe("operation", function()

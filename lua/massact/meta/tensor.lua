@@ -371,6 +371,24 @@ function Tensor:gather(dim, index) end
 ---@return massact.Tensor self
 function Tensor:fill_(value) end
 
+---@class massact.AdamW
+---@field step integer from 1
+---@field rate? number learning rate (1e-3)
+---@field beta1? number 0.9
+---@field beta2? number 0.999
+---@field eps? number 1e-8
+---@field weight_decay? number decoupled (0)
+---@field scale? number multiplies the gradient (1)
+
+---One step of AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) on a parameter, its running mean and its running square, all f32,
+---contiguous and of one shape.
+---@param gradient massact.Tensor
+---@param mean massact.Tensor zeros at first
+---@param square massact.Tensor zeros at first
+---@param how massact.AdamW
+---@return massact.Tensor self
+function Tensor:adamw_(gradient, mean, square, how) end
+
 ---Takes the elements of another tensor, converted and broadcast.
 ---@param from massact.Tensor
 ---@return massact.Tensor self
