@@ -15,6 +15,9 @@ local function declared()
   return names
 end
 
+-- What lua/massact adds to classes is annotated where it is written.
+local annotated_in_lua = { ["Model:params"] = true, ["Model:param"] = true, ["Model:weight"] = true, ["Model:generate"] = true, ["Model:edit"] = true }
+
 describe("documentation", function()
   local entries = declared()
   local model = massact.load(massact.home .. "/experiments/default/model")
@@ -30,8 +33,7 @@ describe("documentation", function()
     for name in pairs(massact.system) do bound["system:" .. name] = true end
     for name in pairs(core.process) do bound["process:" .. name] = true end
     for name in pairs(bound) do
-      -- What lua/massact adds is annotated where it is written.
-      if not entries[name] and name ~= "Model:params" and name ~= "Model:param" and name ~= "Model:weight" and name ~= "Model:generate" then missing[#missing + 1] = name end
+      if not entries[name] and not annotated_in_lua[name] then missing[#missing + 1] = name end
     end
     for name in pairs(entries) do if not bound[name] then extra[#extra + 1] = name end end
     table.sort(missing)
