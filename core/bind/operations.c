@@ -78,6 +78,21 @@ static int t_where(lua_State *L) {
   return bind_made_tensor(L, ma_where(bind_new_tensor(L), condition, a, b, &err), &err);
 }
 
+/* (scale, levels?) */
+static int quantize(lua_State *L, bool in_place) {
+  ma_error err;
+  ma_tensor *a = bind_check_tensor(L, 1);
+  double scale = luaL_checknumber(L, 2);
+  lua_Integer levels = luaL_optinteger(L, 3, INT8_MAX);
+  if (!in_place) return bind_made_tensor(L, ma_quantize(bind_new_tensor(L), a, scale, levels, &err), &err);
+  if (ma_quantize(a, a, scale, levels, &err) != MA_OK) return bind_raise(L, &err);
+  lua_settop(L, 1);
+  return 1;
+}
+
+static int t_quantize(lua_State *L) { return quantize(L, false); }
+static int t_quantize_(lua_State *L) { return quantize(L, true); }
+
 static int t_fill_(lua_State *L) {
   ma_error err;
   if (ma_fill(bind_check_tensor(L, 1), luaL_checknumber(L, 2), &err) != MA_OK)
@@ -258,6 +273,8 @@ void bind_open_operations(lua_State *L) {
                   MA_REDUCES(MA_REDUCE)
 #undef MA_REDUCE
                       {"where", t_where},
+      {"quantize", t_quantize},
+      {"quantize_", t_quantize_},
       {"fill_", t_fill_},
       {"copy_", t_copy_},
       {"median", t_median},

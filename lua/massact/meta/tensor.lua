@@ -110,6 +110,19 @@ function Tensor:isinf() end
 ---@return massact.Tensor
 function Tensor:isfinite() end
 
+---scale times the nearest whole number (ties to even) of x / scale, kept within -levels and levels: what an integer type of
+---few bits would hold; the defaults' 127 is int8's.
+---@param scale number above 0
+---@param levels? integer 127
+---@return massact.Tensor
+function Tensor:quantize(scale, levels) end
+
+---The same, in place.
+---@param scale number above 0
+---@param levels? integer 127
+---@return massact.Tensor self
+function Tensor:quantize_(scale, levels) end
+
 -- ---- functions of two tensors, with broadcasting; the ones that end in _ write to the first ----
 
 ---a + b
