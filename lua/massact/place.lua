@@ -34,7 +34,7 @@ end
 
 local function has_rows_of_numbers(point)
   for _, info in ipairs(core.model.points()) do
-    if info.in_layer and info.name == point then return #info.shape == #"B T D" end
+    if info.in_layer and info.name == point then return info.shape:match "^B T %a$" ~= nil end
   end
 end
 
