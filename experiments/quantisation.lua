@@ -31,7 +31,7 @@ for _, text in ipairs(results.texts) do
   for _, case in ipairs(quantisation.cases) do
     local name, value = shown[case.name]:gsub("%%d", results.options.bits), text.perplexity[case.name]
     rows[#rows + 1] = { text.name, case.name, results.options.bits, value, text.windows }
-    run:say("  %-32s perplexity %s", name, type(value) == "number" and ("%.4g"):format(value) or "is not a number")
+    run:say("  %-32s %s", name, paper.perplexity(value))
   end
 end
 run:csv("quantisation.csv", { "text", "case", "bits", "perplexity", "windows" }, rows)
