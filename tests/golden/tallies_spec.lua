@@ -84,7 +84,7 @@ describe("tallies of attention", function()
       check_layer(out, 0, out["layers.0.attn.probs"])
       assert.near(0.5 * #ids, out["layers.0.attn.received"][0][0]:sum():item(), 1e-3)
     end
-    local write <close> = model:point("layers.0.attn.{received,entropy}"):patch { to = 1 }
+    local patch <close> = model:point("layers.0.attn.{received,entropy}"):patch { to = 1 }
     assert.is_true(model:forward(ids, { logits = true }).logits == plain)
   end)
 
@@ -100,7 +100,7 @@ describe("tallies of attention", function()
 
   it("wait for the next pass where somebody comes while the layer shows its scores", function()
     local seen, late = 0, nil
-    local first <close> = model:point("layers.0.attn.scores"):hook(function()
+    local hook <close> = model:point("layers.0.attn.scores"):hook(function()
       late = late or model:point("layers.0.attn.received"):hook(function() seen = seen + 1 end)
     end)
     model:forward(ids)
