@@ -169,11 +169,7 @@ end
 local function tokens_of(tokenizer, windows, positions)
   local list = core.json.array()
   for w, of_window in ipairs(positions) do
-    list[w] = core.json.array()
-    for i, p in ipairs(of_window) do
-      local id = windows[w][p + 1]
-      list[w][i] = { position = p, id = id, token = token_text.text(tokenizer, id) }
-    end
+    list[w] = core.json.array(token_text.at(tokenizer, windows[w], of_window))
   end
   return list
 end
