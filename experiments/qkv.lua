@@ -30,7 +30,11 @@ local results = run:results(function(model)
 end)
 
 components.report(run, results.focus)
-local rows = {}
-for l, layer in ipairs(results.layers) do components.add_rows(rows, { l - 1 }, layer.sizes) end
+local rows, scores = {}, {}
+for l, layer in ipairs(results.layers) do
+  components.add_rows(rows, { l - 1 }, layer.sizes)
+  if layer.scores then scores[#scores + 1] = { l - 1, layer.scores.massive, layer.scores.ordinary, layer.scores.extra_kv } end
+end
 run:csv("qkv.csv", components.columns("layer"), rows)
+run:csv("qkv_scores.csv", { "layer", "massive", "ordinary", "extra_kv" }, scores)
 run:finish()

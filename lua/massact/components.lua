@@ -66,6 +66,19 @@ function M.focus(run, of_stream)
     ordinary = ordinary, largest = most }
 end
 
+-- "1, 2, 5 to 9".
+local function ranges(list)
+  local parts, from = {}, 1
+  for i, n in ipairs(list) do
+    if list[i + 1] ~= n + 1 then
+      if i - from >= 2 then parts[#parts + 1] = ("%d to %d"):format(list[from], n)
+      else parts[#parts + 1] = table.concat(list, ", ", from, i) end
+      from = i + 1
+    end
+  end
+  return table.concat(parts, ", ")
+end
+
 ---Tells the user which tokens and dims are shown, and whether they are massive.
 ---@param run massact.Run
 ---@param focus massact.Focus
@@ -73,7 +86,7 @@ function M.report(run, focus)
   local tokens, most = {}, focus.largest
   for i, p in ipairs(focus.positions) do tokens[i] = focus.sentence.tokens[p + 1] end
   if focus.is_massive then
-    run:say("massive activations in layers %s, at positions %s %s, in dims %s; the largest is %.4g", table.concat(focus.layers, ", "),
+    run:say("massive activations in layers %s, at positions %s %s, in dims %s; the largest is %.4g", ranges(focus.layers),
       paper.list(focus.positions), paper.quoted(tokens), table.concat(focus.dims, ", "), most.value)
   else
     run:say("no massive activations in this sentence; its largest activation stands in: %.4g at layer %d, position %d %s, dim %d, %.3g times the median",

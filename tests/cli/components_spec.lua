@@ -329,6 +329,34 @@ describe("the experiments on components", function()
     end
   end)
 
+  it("write the same numbers as tables", function()
+    local wanted = {
+      self_attention = { "self_attention", "layer,query,key,value,query_token,key_token", function(r)
+        return ("1,2,1,%.9g,%s,%s"):format(r.layers[2].rows[3][2], r.focus.sentence.tokens[3], r.focus.sentence.tokens[2]) end },
+      tokenwise = { "tokenwise", "layer,position,dim,magnitude,token", function(r) return ("1,0,%d,%.9g,<s>"):format(r.dims[3], r.layers[2][1][3]) end },
+      attention_trajectory = { "attention_trajectory", "layer,position,token,received", function(r) return ("1,extra_kv,,%.9g"):format(r.layers[2].extra_kv) end },
+      attention_decomposition = { "attention_decomposition", "layer,term,mean_length,share,constancy", function(r)
+        local term = r.layers[2].rest
+        return ("1,rest,%.9g,%.9g,%.9g"):format(term.norm, term.share, term.constancy) end },
+      layernorm = { "layernorm", "layer,norm,point,tokens,max,median,mean_length", function(r)
+        local size = r.layers[2].norms[2].after.massive
+        return ("1,MLP,after,massive,%.9g,%.9g,%.9g"):format(size.max, size.median, size.norm) end },
+      mlp = { "mlp_writes", "layer,position,dim,in,attention,mlp,out", function(r)
+        local w = r.layers[2].writes[1]
+        return ("1,%d,%d,%.9g,%.9g,%.9g,%.9g"):format(w.position, w.dim, w["in"], w.attention, w.mlp, w.out) end },
+      qkv = { "qkv_scores", "layer,massive,ordinary,extra_kv", function(r)
+        local scores = r.layers[2].scores
+        return ("1,%.9g,%.9g,%.9g"):format(scores.massive, scores.ordinary, scores.extra_kv) end },
+    }
+    for experiment, want in pairs(wanted) do
+      local r, _, _, out, at = run(experiment, "learned")
+      local text = shell.slurp(("%s/%s.csv"):format(at, want[1]))
+      assert.equal(want[2], text:match "^[^\n]*")
+      assert.matches("\n" .. want[3](r) .. "\n", text, 1, true)
+      assert.matches(want[1] .. ".csv", out, 1, true)
+    end
+  end)
+
   -- ---- precisions, messages ----
 
   it("compute in 16 bits as well, for sentences of a token or two", function()
