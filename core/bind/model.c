@@ -159,6 +159,7 @@ static int model_bind(lua_State *L) {
   ma_error err;
   const char *slot = luaL_checkstring(L, 2);
   const ma_tensor *t = bind_check_tensor(L, 3);
+  if (m->model->n_running > 0) return bind_error(L, "weights cannot be replaced during a pass");
   if (ma_model_bind(m->model, slot, t, &err) != MA_OK) return bind_raise(L, &err);
   return 0;
 }

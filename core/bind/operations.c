@@ -78,6 +78,21 @@ static int t_where(lua_State *L) {
   return bind_made_tensor(L, ma_where(bind_new_tensor(L), condition, a, b, &err), &err);
 }
 
+/* (scale, levels?) */
+static int quantize(lua_State *L, bool in_place) {
+  ma_error err;
+  ma_tensor *a = bind_check_tensor(L, 1);
+  double scale = luaL_checknumber(L, 2);
+  lua_Integer levels = luaL_optinteger(L, 3, INT8_MAX);
+  if (!in_place) return bind_made_tensor(L, ma_quantize(bind_new_tensor(L), a, scale, levels, &err), &err);
+  if (ma_quantize(a, a, scale, levels, &err) != MA_OK) return bind_raise(L, &err);
+  lua_settop(L, 1);
+  return 1;
+}
+
+static int t_quantize(lua_State *L) { return quantize(L, false); }
+static int t_quantize_(lua_State *L) { return quantize(L, true); }
+
 static int t_fill_(lua_State *L) {
   ma_error err;
   if (ma_fill(bind_check_tensor(L, 1), luaL_checknumber(L, 2), &err) != MA_OK)
@@ -215,6 +230,30 @@ static int t_gather(lua_State *L) {
   return bind_made_tensor(L, ma_gather(bind_new_tensor(L), t, dim, index, &err), &err);
 }
 
+/* ---- training ---- */
+
+static double number_field(lua_State *L, int index, const char *name, double otherwise) {
+  if (bind_field(L, index, name) != LUA_TNIL) otherwise = luaL_checknumber(L, -1);
+  lua_pop(L, 1);
+  return otherwise;
+}
+
+/* parameter:adamw_(gradient, mean, square, {step =, rate =, ...}) */
+static int t_adamw_(lua_State *L) {
+  static const char *const keys[] = {"rate", "beta1", "beta2", "eps", "weight_decay", "scale", "step", NULL};
+  ma_error err;
+  ma_tensor *parameter = bind_check_tensor(L, 1), *mean = bind_check_tensor(L, 3), *square = bind_check_tensor(L, 4);
+  const ma_tensor *gradient = bind_check_tensor(L, 2);
+  bind_check_keys(L, 5, keys);
+  ma_adamw_how how = {.rate = number_field(L, 5, "rate", 1e-3), .beta1 = number_field(L, 5, "beta1", 0.9),
+                      .beta2 = number_field(L, 5, "beta2", 0.999), .eps = number_field(L, 5, "eps", 1e-8),
+                      .weight_decay = number_field(L, 5, "weight_decay", 0), .scale = number_field(L, 5, "scale", 1),
+                      .step = (int64_t)number_field(L, 5, "step", 0)};
+  if (ma_adamw(parameter, mean, square, gradient, &how, &err) != MA_OK) return bind_raise(L, &err);
+  lua_settop(L, 1);
+  return 1;
+}
+
 /* Adds them to the tensors' class. */
 void bind_open_operations(lua_State *L) {
   static const luaL_Reg operators[] = {{"__add", t_add}, {"__sub", t_sub}, {"__mul", t_mul},
@@ -234,6 +273,8 @@ void bind_open_operations(lua_State *L) {
                   MA_REDUCES(MA_REDUCE)
 #undef MA_REDUCE
                       {"where", t_where},
+      {"quantize", t_quantize},
+      {"quantize_", t_quantize_},
       {"fill_", t_fill_},
       {"copy_", t_copy_},
       {"median", t_median},
@@ -246,6 +287,7 @@ void bind_open_operations(lua_State *L) {
       {"log_softmax", t_log_softmax},
       {"rms_norm", t_rms_norm},
       {"layer_norm", t_layer_norm},
+      {"adamw_", t_adamw_},
       {NULL, NULL}};
   luaL_getmetatable(L, BIND_TENSOR);
   luaL_setfuncs(L, operators, 0);

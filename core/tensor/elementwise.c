@@ -1,4 +1,5 @@
 /* Operations that work element by element, and the ones that move elements. */
+#include <math.h>
 #include <string.h>
 
 #include "tensor/op_common.h"
@@ -89,6 +90,24 @@ ma_status ma_round_to(ma_tensor *out, ma_dtype dtype, const ma_tensor *a, ma_err
                    ma_dtype_describe(a->dtype)->name, ma_dtype_describe(dtype)->name));
   MA_TRY(ma_op_output(&op, MA_F32, a->n_dims, a->shape));
   MA_TRY(ma_op_run(&op, round_to, out, dtype, a, err));
+done:
+  return ma_op_end(&op, st);
+}
+
+ma_status ma_quantize(ma_tensor *out, const ma_tensor *a, double scale, int64_t levels, ma_error *err) {
+  enum { MOST_LEVELS = 1 << 23 }; /* whole numbers that f32 tells apart, with room for a sign */
+  ma_op op = ma_op_begin("quantize", out, err);
+  ma_status st = MA_OK;
+  MA_TRY(ma_op_plain(&op, a));
+  if (!ma_dtype_is_float(a->dtype))
+    MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "quantize takes floats, not %s", ma_dtype_describe(a->dtype)->name));
+  if (!((float)scale > 0 && isfinite((float)scale)))
+    MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "quantize: the scale is %g; it should be finite and above 0", scale));
+  if (levels < 1 || levels > MOST_LEVELS)
+    MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "quantize: %lld levels on each side of 0; 1 to %d are possible", (long long)levels,
+                   MOST_LEVELS));
+  MA_TRY(ma_op_output(&op, a->dtype, a->n_dims, a->shape));
+  MA_TRY(ma_op_run(&op, quantize, out, a, scale, levels, err));
 done:
   return ma_op_end(&op, st);
 }

@@ -134,6 +134,14 @@ typedef struct ma_logits_how {
   ma_dtype step; /* they are rounded to it after each step; f32: not at all */
 } ma_logits_how;
 
+/* ---- training ---- */
+
+typedef struct ma_adamw_how {
+  double rate, beta1, beta2, eps, weight_decay;
+  double scale; /* multiplies the gradient, where its norm is clipped */
+  int64_t step; /* from 1 */
+} ma_adamw_how;
+
 #define MA_OP(name, params, doc) ma_status ma_##name params;
 #include "tensor/ops.def"
 #undef MA_OP

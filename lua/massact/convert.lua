@@ -2,7 +2,6 @@
 -- written is made from the slots that were read, a tensor at a time, so memory stays that of the largest tensor.
 local core = require "massact.core"
 local families = require "massact.family"
-local layout = require "massact.layout"
 local loading = require "massact.load"
 local options = require "massact.options"
 local tokenizers = require "massact.gguf_tokenizer"
@@ -73,6 +72,34 @@ end
 
 -- ---- to a Hugging Face folder ----
 
+local function count(t)
+  local n = 1
+  for _, size in ipairs(t:shape()) do n = n * size end
+  return n
+end
+
+-- The shape of a checkpoint's tensor: the one of which its views have the slots' sizes.
+local function shape_of(parts, model)
+  local all, last = 0, nil
+  for _, part in ipairs(parts) do
+    local t = model.weights[part.slot]
+    part.count, last = count(t), t:size(-1)
+    part.columns = part.is_vector and part.count or last
+    all = all + part.count
+  end
+  if not parts[1].view then return parts[1].is_vector and { all } or { all // last, last } end
+  for _, shape in ipairs(parts[1].is_vector and { { all } } or { { all // last, last }, { last, all // last } }) do
+    local whole <close> = core.tensor.full(shape, "f32", "cpu", 0)
+    local fits = true
+    for _, part in ipairs(parts) do
+      local fine, seen = pcall(part.view, whole, part.expert)
+      fits = fits and fine and count(seen) == part.count and (part.is_vector or seen:size(-1) == part.columns)
+    end
+    if fits then return shape end
+  end
+  error(("the views of tensor '%s' do not tell its shape"):format(parts[1].name), 0)
+end
+
 -- What fills a slot, with its norms' weights as `spec` wants them.
 local function slot_tensor(model, part, spec)
   local t = model.weights[part.slot]
@@ -95,13 +122,36 @@ local function assemble(model, tensor, spec)
   return whole
 end
 
+-- The tensors of a family's checkpoint, by name, with the parts that the slots are of each.
+local function parts_by_name(model, family, spec, config)
+  local names, parts = {}, {}
+  for slot, source in pairs(family.weights(spec, config)) do
+    for slot_name, name, expert in loading.each_slot(slot, source, spec) do
+      if model.weights[slot_name] then
+        if not parts[name] then parts[name], names[#names + 1] = {}, name end
+        table.insert(parts[name], { slot = slot_name, name = name, pattern = type(source) == "table" and source[1] or source,
+          expert = expert, view = type(source) == "table" and source.view,
+          is_vector = slot:find "norm" ~= nil or slot:find "%.bias$" ~= nil })
+      end
+    end
+  end
+  table.sort(names)
+  return names, parts
+end
+
 local function hugging_face_tensors(model, family, config, dtype)
   local proxy = families.recording(config, family)
   local spec = family.spec(proxy)
-  local tensors = layout.tensors(family, spec, proxy, function(slot) return model.weights[slot] ~= nil end)
-  for _, tensor in ipairs(tensors) do
-    tensor.dtype = dtype
+  local names, parts = parts_by_name(model, family, spec, proxy)
+  local tensors, shapes = {}, {}
+  for i, name in ipairs(names) do
+    -- A tied head is written once.
+    if not parts[name][1].view then parts[name] = { parts[name][1] } end
+    local pattern = parts[name][1].pattern
+    shapes[pattern] = shapes[pattern] or shape_of(parts[name], model)
+    local tensor = { name = name, dtype = dtype, shape = shapes[pattern], parts = parts[name] }
     tensor.make = function() return assemble(model, tensor, spec) end
+    tensors[i] = tensor
   end
   return tensors
 end

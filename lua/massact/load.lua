@@ -93,9 +93,9 @@ local function is_ignored(name, patterns)
   return false
 end
 
--- Binds every slot; returns the names that were used, and the views by slot.
+-- Binds every slot; returns the names that were used, and by slot the views and what they are views of.
 local function bind_weights(model, checkpoint, weights, spec, full_name, where)
-  local used, bound = {}, {}
+  local used, bound, sources = {}, {}, {}
   for slot, source in pairs(weights) do
     for slot_name, name, expert in M.each_slot(slot, source, spec) do
       local full = full_name(name)
@@ -107,12 +107,13 @@ local function bind_weights(model, checkpoint, weights, spec, full_name, where)
           error(("%s: tensor '%s': %s"):format(where, full, (tostring(problem):gsub("^.-:%d+: ", ""))), 0)
         end
         used[full], bound[slot_name] = true, tensor
+        sources[slot_name] = { name = full, view = type(source) == "table" and source.view or nil, expert = expert }
       elseif not (type(source) == "table" and source.optional) then
         error(("%s: tensor '%s' is missing"):format(where, full), 0)
       end
     end
   end
-  return used, bound
+  return used, bound, sources
 end
 
 local function check_all_used(checkpoint, used, family, is_tied, where)
@@ -191,13 +192,13 @@ function M.assemble(parts)
   local weights = family.weights(spec, parts.proxy)
   local is_tied = weights["head.weight"] == weights["embed.tokens"]
   if checkpoint:format() == "gguf" then weights = gguf.weights(family, spec, weights, checkpoint) end
-  local used, bound = bind_weights(model, checkpoint, weights, spec, M.naming(checkpoint, family), parts.where)
+  local used, bound, sources = bind_weights(model, checkpoint, weights, spec, M.naming(checkpoint, family), parts.where)
   check_all_used(checkpoint, used, family, is_tied, parts.where)
   model:finish((parts.cache or 1024) * mib)
   local fields = model:fields()
   fields.name, fields.path, fields.family, fields.dtype = parts.name, parts.path, family.name, parts.dtype
   fields.spec, fields.config, fields.checkpoint = spec, parts.config, checkpoint
-  fields.weights, fields.is_tied = bound, is_tied
+  fields.weights, fields.sources, fields.is_tied = bound, sources, is_tied
   fields.paths = family.paths or {}
   fields.n_layers, fields.d_model, fields.vocab_size = spec.n_layers, spec.d_model, spec.vocab_size
   fields.max_positions = spec.max_positions

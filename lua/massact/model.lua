@@ -77,3 +77,9 @@ function methods:save(folder)
   end
   core.json.save(folder .. "/config.json", self.config)
 end
+
+---Changes weights until the edit is closed; see massact.edit.
+---@param names string|string[] slots, or tensors of the checkpoint
+---@param change fun(weight: massact.Tensor, name: string): massact.Tensor? gets a copy in f32, writes to it or gives another
+---@return massact.Edit
+function methods:edit(names, change) return require("massact.edit").edit(self, names, change) end

@@ -503,6 +503,30 @@ function cases.binary_in_place()
   fails("add gives f32, not the i32", function() return massact.tensor({ 1 }, "i32"):add_(0.5) end)
 end
 
+function cases.quantize()
+  for _, case in ipairs { { 0.25, 127 }, { 0.3, 7 }, { 1e-3, 1 }, { 700, 127 } } do
+    local scale, levels = round_f32(case[1]), case[2]
+    each_tensor(floats, true, function(t, values, shape, dtype, where)
+      local expected = map(values, function(x)
+        local whole = round_even(round_f32(x / scale))
+        if whole == whole then whole = math.max(-levels, math.min(levels, whole)) end
+        return rounding[dtype](round_f32(scale * whole))
+      end)
+      check("quantize of " .. where, t:quantize(case[1], levels), expected, shape, dtype, 0)
+      if product(shape) > 0 then
+        assert(rawequal(t, t:quantize_(case[1], levels)))
+        check("quantize_ of " .. where, t, expected, shape, dtype, 0)
+      end
+    end)
+  end
+  assert.same({ 127, -127, 2, -2, 0 }, massact.tensor { 1e9, -127.5, 2.5, -1.5, 0.5 }:quantize(1):totable())
+  local t = massact.ones(2, 3)
+  for _, scale in ipairs { 0, -1, nan, inf, 1e-60, 1e60 } do fails("it should be finite and above 0", t.quantize, t, scale) end
+  for _, levels in ipairs { 0, -3, 2 ^ 23 + 1 | 0 } do fails("1 to 8388608 are possible", t.quantize, t, 1, levels) end
+  fails("takes floats, not i32", function() massact.tensor({ 1 }, "i32"):quantize(1) end)
+  fails("cannot write to the broadcast view", function() massact.ones(1, 4):expand(3, 4):quantize_(1) end)
+end
+
 function cases.fill()
   each_tensor(all, false, function(t, values, shape, dtype, where)
     for _, x in ipairs { 3, 0, -0.0, 300.7, -5, nan, inf } do
@@ -857,6 +881,36 @@ function cases.layer_norm()
   fails("layer_norm: %[2 x 3%] and %[4%] do not fit", function() massact.zeros(2, 3):layer_norm(massact.ones(3), massact.ones(4)) end)
 end
 
+-- Loshchilov & Hutter 2019, algorithm 2, in f64.
+function cases.adamw()
+  for _, n in ipairs { 1, 7, 70001 } do
+    local start, mean, square = numbers({ n }, "f32"), {}, {}
+    for i = 1, n do mean[i], square[i] = 0, 0 end
+    local t, m, v = contiguous(start, { n }, "f32"), massact.zeros(n), massact.zeros(n)
+    local how = { rate = 0.01, beta1 = 0.8, beta2 = 0.95, eps = 1e-6, weight_decay = 0.1, scale = 0.5 }
+    for step = 1, 3 do
+      local gradient = numbers({ n }, "f32")
+      how.step = step
+      assert.is_true(rawequal(t, t:adamw_(contiguous(gradient, { n }, "f32"), m, v, how)))
+      for i, g in ipairs(gradient) do
+        g = g * how.scale
+        mean[i] = 0.8 * mean[i] + 0.2 * g
+        square[i] = 0.95 * square[i] + 0.05 * g * g
+        local root = math.sqrt(square[i] / (1 - 0.95 ^ step)) + 1e-6
+        start[i] = start[i] * (1 - 0.01 * 0.1) - 0.01 * mean[i] / (1 - 0.8 ^ step) / root
+      end
+    end
+    check("adamw", t, start, { n }, "f32", 1e-5, 1)
+    check("adamw's mean", m, mean, { n }, "f32", 1e-5, 1)
+    check("adamw's square", v, square, { n }, "f32", 1e-5, 1)
+  end
+  local t = massact.zeros(2, 3)
+  fails("adamw: %[2 x 3%] and %[3 x 2%] do not fit", t.adamw_, t, t, t, massact.zeros(3, 2), { step = 1 })
+  fails("adamw: %[3 x 2%] and %[3 x 2%] do not fit", t.adamw_, t:t(), t:t(), t:t(), t:t(), { step = 1 })
+  fails("steps count from 1", t.adamw_, t, t, t, t, {})
+  fails("momentum", t.adamw_, t, t, t, t, { momentum = 1 })
+end
+
 -- ---- what is no operation: views, elements, questions ----
 
 local plain = {}
@@ -947,6 +1001,7 @@ local covered_by = {
   device = "elements", get = "elements", set = "elements", item = "elements", totable = "elements", where = "where", fill_ = "fill",
   copy_ = "copy", clone = "copy", to = "copy", float = "copy", median = "quantile", quantile = "quantile", sort = "sort", topk = "topk",
   matmul = "matmul", softmax = "softmax", log_softmax = "softmax", rms_norm = "rms_norm", layer_norm = "layer_norm", gather = "gather",
+  adamw_ = "adamw", quantize = "quantize", quantize_ = "quantize",
 }
 
 describe("operation", function()

@@ -195,6 +195,28 @@ ma_status ma_cpu_round_to(ma_tensor *out, ma_dtype dtype, const ma_tensor *a, ma
   return MA_OK;
 }
 
+static void quantize_chunks(void *self, size_t from, size_t to) {
+  job *j = self;
+  int64_t at[2];
+  float buffer[MA_WALK_CHUNK];
+  const int64_t *stride = j->c.walk.inner_stride;
+  for (size_t i = from; i < to; i++) {
+    size_t n = locate(&j->c, i, at);
+    float *to_row = is_f32_row(j->out, stride[0]) ? f32_at(j->out, at[0]) : buffer;
+    const float *row = ma_row_load(j->rows, buffer, j->a, at[1], stride[1], n);
+    j->rows->quantize(to_row, row, (float)j->value, (float)j->kind, n);
+    if (to_row == buffer) ma_row_store(j->rows, j->out, at[0], stride[0], buffer, n);
+  }
+}
+
+ma_status ma_cpu_quantize(ma_tensor *out, const ma_tensor *a, double scale, int64_t levels, ma_error *err) {
+  (void)err;
+  const ma_tensor *tensors[] = {out, a};
+  job j = {.c = begin(2, tensors), .rows = ma_rows_get(), .out = out, .a = a, .value = scale, .kind = (int)levels};
+  ma_parallel_for((size_t)j.c.n, j.c.grain, quantize_chunks, &j);
+  return MA_OK;
+}
+
 /* neg, abs, sign, square and the roundings of integers stay integers. */
 static double unary_integer(ma_unary_kind kind, double x) {
   switch (kind) {

@@ -98,6 +98,13 @@ static void round_to(float *out, const float *a, ma_dtype dtype, size_t n) {
 
 static inline float rounded(float x, ma_dtype dtype) { return dtype == MA_BF16 ? ma_bf16_round(x) : ma_f16_round(x); }
 
+static void quantize(float *out, const float *a, float scale, float levels, size_t n) {
+  for (size_t i = 0; i < n; i++) {
+    float whole = rintf(a[i] / scale);
+    out[i] = scale * (whole < -levels ? -levels : whole > levels ? levels : whole);
+  }
+}
+
 /* ---- elementwise ---- */
 
 #define MAP(expression)                    \
@@ -381,6 +388,7 @@ const ma_rows NAME(ma_rows_, MA_ISA) = {
     .widen = widen,
     .narrow = narrow,
     .round_to = round_to,
+    .quantize = quantize,
     .unary = unary,
     .binary = binary,
     .gated = gated,

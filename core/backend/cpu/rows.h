@@ -18,6 +18,9 @@ typedef struct ma_rows {
   /* The nearest values that f16 or bf16 holds; out may be a. */
   void (*round_to)(float *out, const float *a, ma_dtype dtype, size_t n);
 
+  /* scale times the nearest whole number of a / scale within +-levels; out may be a */
+  void (*quantize)(float *out, const float *a, float scale, float levels, size_t n);
+
   /* out = f(a); out may be a.  Kinds with a u8 result give 0 and 1 here. */
   void (*unary)(float *out, ma_unary_kind kind, const float *a, size_t n);
   /* out = f(a, b); a_step and b_step are 1, or 0 for one number that serves all. */

@@ -110,6 +110,19 @@ function Tensor:isinf() end
 ---@return massact.Tensor
 function Tensor:isfinite() end
 
+---scale times the nearest whole number (ties to even) of x / scale, kept within -levels and levels: what an integer type of
+---few bits would hold; the defaults' 127 is int8's.
+---@param scale number above 0
+---@param levels? integer 127
+---@return massact.Tensor
+function Tensor:quantize(scale, levels) end
+
+---The same, in place.
+---@param scale number above 0
+---@param levels? integer 127
+---@return massact.Tensor self
+function Tensor:quantize_(scale, levels) end
+
 -- ---- functions of two tensors, with broadcasting; the ones that end in _ write to the first ----
 
 ---a + b
@@ -370,6 +383,24 @@ function Tensor:gather(dim, index) end
 ---@param value number
 ---@return massact.Tensor self
 function Tensor:fill_(value) end
+
+---@class massact.AdamW
+---@field step integer from 1
+---@field rate? number learning rate (1e-3)
+---@field beta1? number 0.9
+---@field beta2? number 0.999
+---@field eps? number 1e-8
+---@field weight_decay? number decoupled (0)
+---@field scale? number multiplies the gradient (1)
+
+---One step of AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) on a parameter, its running mean and its running square, all f32,
+---contiguous and of one shape.
+---@param gradient massact.Tensor
+---@param mean massact.Tensor zeros at first
+---@param square massact.Tensor zeros at first
+---@param how massact.AdamW
+---@return massact.Tensor self
+function Tensor:adamw_(gradient, mean, square, how) end
 
 ---Takes the elements of another tensor, converted and broadcast.
 ---@param from massact.Tensor
