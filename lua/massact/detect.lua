@@ -58,6 +58,15 @@ function M.read(model, probe, b, place)
   return found
 end
 
+---Positions that are massive in some layer of a sequence, ascending.
+---@param sequence massact.Sequence
+---@return integer[]
+function M.positions(sequence)
+  local set = {}
+  for _, massive in ipairs(sequence.layers) do for _, p in ipairs(massive.positions) do set[p] = true end end
+  return sorted(set)
+end
+
 ---@class massact.Batches
 ---@field label string of the progress line, and in the journal
 ---@field journal? massact.Journal where finished batches are kept, and taken from

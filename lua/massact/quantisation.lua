@@ -85,15 +85,6 @@ end
 
 -- ---- calibration ----
 
----Positions that are massive in some layer, ascending.
----@param sequence massact.Sequence
----@return integer[]
-function M.massive_positions(sequence)
-  local set = {}
-  for _, massive in ipairs(sequence.layers) do for _, p in ipairs(massive.positions) do set[p] = true end end
-  return detect.sorted(set)
-end
-
 ---@class massact.Calibrated by point
 ---@field all table<string, number> largest magnitude
 ---@field kept_out table<string, number> the same without the massive positions
@@ -114,7 +105,7 @@ function M.calibrate(model, windows, how)
     model:forward(batch, { stop_at = ("layers.%d.out"):format(model.n_layers - 1) })
     local largest = { all = {}, kept_out = {} }
     for b = 1, #batch do
-      local kept = M.massive_positions(detect.read(model, probe, b))
+      local kept = detect.positions(detect.read(model, probe, b))
       for name, x in pairs(by_position) do
         largest.all[name] = math.max(largest.all[name] or 0, x[b - 1]:max():item())
         largest.kept_out[name] = math.max(largest.kept_out[name] or 0, largest_of(x[b - 1], kept))
@@ -158,7 +149,7 @@ function M.losses(model, windows, scales, levels, how)
       local out, seen = model:forward(batch, { token_losses = true }), { losses = {}, positions = {} }
       for b = 1, #batch do
         seen.losses[b] = out.token_losses[b - 1]:mean():item()
-        seen.positions[b] = probe and M.massive_positions(detect.read(model, probe, b))
+        seen.positions[b] = probe and detect.positions(detect.read(model, probe, b))
       end
       return seen
     end)) do
