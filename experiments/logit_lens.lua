@@ -19,5 +19,5 @@ for _, row in ipairs(results.rows) do
   run:say("  %-5s %s%s", row.layer, row.loss and ("loss %-6.4g "):format(row.loss) or "", paper.quoted(row.token))
 end
 run:csv("logit_lens.csv", lens.columns, lens.table(results))
-run:draw("logit_lens_loss.png", lens.loss_figure(results))
+if #results.sentence.ids > 1 then run:draw("logit_lens_rank.png", lens.rank_figure(results)) end
 run:finish()

@@ -77,19 +77,20 @@ end
 
 M.columns = { "layer", "position", "token", "top_token", "top_id", "probability", "entropy", "next_token", "next_probability", "next_rank" }
 
----Loss of the lens and mean entropy by layer, in nats; the embedding is layer -1.
+---Rank of the token that follows, by layer; the embedding is layer -1.
 ---@return massact.Figure
-function M.loss_figure(results)
-  local layers, loss, entropy = {}, {}, {}
+function M.rank_figure(results)
+  local layers, mean, median = {}, {}, {}
   for i, row in ipairs(results.rows) do
-    local sum = 0
-    for _, value in ipairs(row.entropy) do sum = sum + value end
-    layers[i], loss[i], entropy[i] = i - 2, row.loss or 0 / 0, sum / #row.entropy
+    local logs, ranks = 0, table.move(row.next_rank, 1, #row.next_rank, 1, {})
+    for _, rank in ipairs(ranks) do logs = logs + math.log(rank) end
+    table.sort(ranks)
+    layers[i], mean[i], median[i] = i - 2, math.exp(logs / #ranks), ranks[(#ranks + 1) // 2]
   end
-  local fig = require("massact.plot").figure { title = results.model .. ", logit lens", x_label = "Layer Number (-1: embedding)", y_label = "nats",
-    integers = true }
-  fig:line { x = layers, y = loss, label = "-log p(next token), mean", color = "blue", marker = true }
-  return fig:line { x = layers, y = entropy, label = "entropy, mean", color = "gray", marker = true }
+  local fig = require("massact.plot").figure { title = results.model .. ", logit lens", x_label = "Layer Number (-1: embedding)",
+    y_label = "Rank of the next token", y_scale = "log", integers = true }
+  fig:line { x = layers, y = mean, label = "geometric mean over positions", color = "blue", marker = true }
+  return fig:line { x = layers, y = median, label = "median", color = "gray", marker = true }
 end
 
 return M

@@ -161,8 +161,8 @@ end
 
 -- "France", or "France / Poland" where the prompts differ.
 local function position_text(results, p)
-  local clean, corrupt = results.clean.tokens[p], results.corrupt.tokens[p]
-  return clean == corrupt and clean or ("%s /%s"):format(clean, corrupt)
+  local clean, corrupt = results.clean.tokens[p]:gsub("^ ", ""), results.corrupt.tokens[p]:gsub("^ ", "")
+  return clean == corrupt and clean or ("%s / %s"):format(clean, corrupt)
 end
 
 ---A row a layer and position.

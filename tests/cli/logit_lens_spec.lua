@@ -106,7 +106,7 @@ describe("experiments/logit_lens.lua", function()
     assert.same(pass.logits[0]:argmax(-1):totable(), table.move(last.top, 1, #last.top, 1, {}))
     assert.matches(("  3     loss %-6.4g"):format(last.loss):gsub("%.", "%%."), out)
     assert.equal(1 + 5 * 14, select(2, shell.slurp(base .. "logit_lens.csv"):gsub("\n", "")))
-    for _, file in ipairs { "logit_lens_loss.png" } do
+    for _, file in ipairs { "logit_lens_rank.png" } do
       local picture = shell.slurp(base .. file)
       os.remove(base .. file)
       assert.equal(0, (shell.massact(("run %s --redraw %s"):format(script, base))))
