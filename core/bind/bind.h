@@ -24,6 +24,7 @@
 #define BIND_WRITER "massact.Writer"
 #define BIND_TEXT "massact.TextFile"
 #define BIND_TOKENIZER "massact.Tokenizer"
+#define BIND_TRAINER "massact.Trainer"
 #define BIND_MODEL "massact.Model"
 #define BIND_CACHE "massact.Cache"
 #define BIND_POINT "massact.Point"
@@ -41,6 +42,7 @@ int bind_open_tensor(lua_State *L);
 int bind_open_checkpoint(lua_State *L);
 void bind_open_writer(lua_State *L); /* into the checkpoint's table, on top of the stack */
 int bind_open_tokenizer(lua_State *L);
+void bind_open_trainer(lua_State *L); /* into the tokenizer's table */
 int bind_open_json(lua_State *L);
 int bind_open_model(lua_State *L);
 int bind_open_figure(lua_State *L);
