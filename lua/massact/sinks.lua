@@ -221,12 +221,14 @@ function M.heads_figure(results)
   return fig:heatmap { values = results.by_head.attention, range = { 0, 1 }, colorbar = "Mean attention to key 0" }
 end
 
+local massive = "massive tokens" -- a line alone, since it often lies on that of key 0
+
 local function figure_by_layer(results, options, lines)
   options.x_label, options.integers = "Layer Number", true
   local fig, x = require("massact.plot").figure(options), {}
   for l = 1, results.n_layers do x[l] = l - 1 end
   for _, line in ipairs(lines) do
-    if line[1] then fig:line { x = x, y = line[1], label = line[2], color = line[3], marker = true } end
+    if line[1] then fig:line { x = x, y = line[1], label = line[2], color = line[3], marker = line[2] ~= massive } end
   end
   return fig
 end
@@ -235,9 +237,9 @@ end
 ---@return massact.Figure
 function M.attention_figure(results)
   local of = results.by_layer
-  return figure_by_layer(results, { title = results.model, y_label = "Share" }, { { of.sink_rate, "sink rate", "black" },
-    { of.attention, "attention to key 0", "blue" }, { of.massive_share, "attention to massive tokens", "red" },
-    { of.bias, "attention to the KV bias", "green" } })
+  return figure_by_layer(results, { title = results.model, y_label = "Sink rate, and share of attention" }, { { of.sink_rate, "sink rate", "black" },
+    { of.attention, "key 0", "blue" }, { of.massive_share, massive, "red" },
+    { of.bias, "KV bias", "green" } })
 end
 
 ---By layer: mean entropy of attention.
@@ -252,7 +254,7 @@ end
 function M.values_figure(results)
   local of = results.by_layer
   return figure_by_layer(results, { title = results.model, y_label = "Norm of value over the others'" },
-    { { of.value_ratio, "key 0", "blue" }, { of.massive_value_ratio, "massive tokens", "red" } })
+    { { of.value_ratio, "key 0", "blue" }, { of.massive_value_ratio, massive, "red" } })
 end
 
 return M
