@@ -24,6 +24,7 @@
 #define BIND_WRITER "massact.Writer"
 #define BIND_TEXT "massact.TextFile"
 #define BIND_TOKENIZER "massact.Tokenizer"
+#define BIND_TRAINER "massact.Trainer"
 #define BIND_MODEL "massact.Model"
 #define BIND_CACHE "massact.Cache"
 #define BIND_POINT "massact.Point"
@@ -41,6 +42,7 @@ int bind_open_tensor(lua_State *L);
 int bind_open_checkpoint(lua_State *L);
 void bind_open_writer(lua_State *L); /* into the checkpoint's table, on top of the stack */
 int bind_open_tokenizer(lua_State *L);
+void bind_open_trainer(lua_State *L); /* into the tokenizer's table */
 int bind_open_json(lua_State *L);
 int bind_open_model(lua_State *L);
 int bind_open_figure(lua_State *L);
@@ -69,8 +71,14 @@ void bind_charge(lua_State *L, size_t bytes);
 
 /* ---- tensors ---- */
 
-/* The tensor at `index`, alive. */
+/* The tensor at `index`, alive.  Under no_grad one that the tape follows is replaced there by its detached self. */
 ma_tensor *bind_check_tensor(lua_State *L, int index);
+ma_tensor *bind_check_raw_tensor(lua_State *L, int index); /* never replaced */
+/* The tensor at `index` as the output of an operation; borrowed.  Always another ma_tensor than any input, so that a recorded
+ * write goes to the storage, and all its views see it. */
+ma_tensor bind_target(lua_State *L, int index);
+bool bind_records(lua_State *L); /* not within no_grad */
+ma_tensor *bind_stand_in(lua_State *L, int index, ma_tensor *t);
 ma_tensor *bind_test_tensor(lua_State *L, int index); /* NULL: something else; dead ones raise */
 /* An armed, empty Tensor on the stack, to be filled in place. */
 ma_tensor *bind_new_tensor(lua_State *L);

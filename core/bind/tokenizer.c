@@ -159,5 +159,6 @@ int bind_open_tokenizer(lua_State *L) {
   static const luaL_Reg functions[] = {{"load", tokenizer_load}, {NULL, NULL}};
   bind_class(L, BIND_TOKENIZER, meta, methods);
   luaL_newlib(L, functions);
+  bind_open_trainer(L);
   return 1;
 }

@@ -177,6 +177,76 @@ done:
   return st;
 }
 
+/* ---- gradients ---- */
+
+typedef struct slope_job {
+  lines l;
+  ma_tensor *out;
+  const float *g;
+  ma_reduce_kind kind;
+} slope_job;
+
+/* The product of all but the element x, given that of those that are not 0 and how many are. */
+static double product_without(double x, double others, int64_t n_zeros) {
+  if (n_zeros == 0) return others / x;
+  return n_zeros == 1 && x == 0 ? others : 0;
+}
+
+static void slope_lines(void *self, size_t from, size_t to) {
+  slope_job *j = self;
+  const lines *l = &j->l;
+  for (size_t i = from; i < to; i++) {
+    folded f = {.product = 1, .all = true};
+    int64_t start = line_start(l, &l->in, (int64_t)i), n_zeros = 0;
+    int64_t put = line_start(l, j->out, (int64_t)i), put_step = j->out->strides[l->dim];
+    double product = 1, n = (double)l->length, g = (double)j->g[i];
+    for (int64_t e = 0; e < l->length; e++) {
+      double x = ma_element_load(&l->in, start + e * l->step);
+      fold_element(&f, x, e);
+      if (x == 0) n_zeros++;
+      else product *= x;
+    }
+    double mean = f.sum / n, norm = sqrt(f.squares);
+    double std = j->kind == MA_REDUCE_std ? sqrt(deviations(l, start, mean) / (n - 1)) : 0;
+    for (int64_t e = 0; e < l->length; e++) {
+      double x = ma_element_load(&l->in, start + e * l->step), slope = 0;
+      switch (j->kind) {
+        case MA_REDUCE_sum: slope = 1; break;
+        case MA_REDUCE_mean: slope = 1 / n; break;
+        case MA_REDUCE_prod: slope = product_without(x, product, n_zeros); break;
+        case MA_REDUCE_max: slope = e == f.argmax; break;
+        case MA_REDUCE_min: slope = e == f.argmin; break;
+        case MA_REDUCE_var: slope = 2 * (x - mean) / (n - 1); break;
+        case MA_REDUCE_std: slope = (x - mean) / ((n - 1) * std); break;
+        case MA_REDUCE_norm: slope = norm > 0 ? x / norm : 0; break;
+        default: break;
+      }
+      ma_element_store(j->out, put + e * put_step, g * slope);
+    }
+  }
+}
+
+ma_status ma_cpu_reduce_grad(ma_tensor *out, ma_reduce_kind kind, const ma_tensor *a, const ma_tensor *g, int dim,
+                             ma_error *err) {
+  ma_status st = MA_OK;
+  ma_tensor whole = {0};
+  slope_job j = {.out = &whole, .g = ma_tensor_data(g), .kind = kind};
+  MA_TRY(ordered_output(&whole, out, err));
+  MA_TRY(lines_of(&j.l, a, dim, err));
+  if (dim == MA_ALL) {
+    ma_tensor flat;
+    MA_TRY(ma_tensor_reshape(&flat, &whole, 1, &j.l.length, err));
+    ma_tensor_release(&whole);
+    whole = flat;
+  }
+  ma_parallel_for((size_t)j.l.n, (size_t)(16384 / (j.l.length + 1) + 1), slope_lines, &j);
+  if (whole.storage != out->storage) MA_TRY(ma_cpu_copy(out, &whole, err));
+done:
+  ma_tensor_release(&j.l.in);
+  ma_tensor_release(&whole);
+  return st;
+}
+
 /* ---- sorting and selection ---- */
 
 typedef struct item {

@@ -100,6 +100,26 @@ function Tokenizer:is_special(id) end
 
 function Tokenizer:close() end
 
+---Text becoming a tokenizer (for lua/massact/tokenizer.lua): core.tokenizer.trainer(pattern).
+---@class massact.Trainer
+local Trainer = {}
+
+---The next part of a document.  Fails for what is not UTF-8.
+---@param text string
+---@param ends? boolean the document ends with it
+---@param where? string names the text in messages
+function Trainer:add(text, ends, where) end
+
+---Merges until there are vocab_size tokens or no pair occurs min_frequency times; once.
+---@param vocab_size integer
+---@param min_frequency integer
+---@param special string[]
+---@return string[] tokens by id + 1
+---@return string[] merges "left right", by rank
+function Trainer:finish(vocab_size, min_frequency, special) end
+
+function Trainer:close() end
+
 ---A text file, plain, gzip or zstandard, read front to back (for lua/massact/data.lua).
 ---@class massact.TextFile
 local TextFile = {}
@@ -111,6 +131,14 @@ function TextFile:line() end
 ---Passes over a line.
 ---@return boolean there_was_one
 function TextFile:skip() end
+
+---The next part of the text, which may end anywhere; nil behind the last.
+---@return string?
+function TextFile:block() end
+
+---Bytes of the file that have been read, for progress.
+---@return integer
+function TextFile:at() end
 
 ---All that is left.
 ---@return string
