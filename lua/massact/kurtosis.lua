@@ -75,23 +75,6 @@ local function keep_rows(kept, x, n_windows)
   if #index > 0 then kept[#kept + 1] = x:reshape(-1, x:size(-1)):gather(0, core.tensor.tensor(index, "i64")) end
 end
 
--- Hooks that add each pass to `sums`, `counts` and `kept`.
-local function look(model, place, n_windows, sums, counts, kept)
-  local last = model.n_layers - 1
-  return {
-    model:point(place.pattern):hook(function(x, at)
-      local l = at.layer + 1
-      sums[l] = sums[l] or new_sums(x:size(-1))
-      sums[l]:add(x)
-    end),
-    model:point(places.name(places.output, last)):hook(function(x) keep_rows(kept, x, n_windows) end),
-    model:point("layers.*.{attn.norm,mlp.norm}"):hook(function(x, at)
-      local l, large = at.layer + 1, statistics.count_large(x)
-      counts[l] = counts[l] and counts[l] + large or large
-    end),
-  }
-end
-
 ---Kurtoses by layer, and outlier dims.
 ---@param model massact.Model
 ---@param windows integer[][] of equal length, 2 tokens or more
@@ -99,10 +82,18 @@ end
 ---@return table {by_layer = {{token, token_first, ...}, ...}, int8_outliers, median_outliers = {dims, threshold, positions}}
 function M.measure(model, windows, how)
   local sums, counts, kept = {}, {}, {}
-  local hooks = look(model, how.place or places.output, #windows, sums, counts, kept)
-  local guard <close> = setmetatable({}, { __close = function() for _, hook in ipairs(hooks) do hook:remove() end end })
+  local last = places.name(places.output, model.n_layers - 1)
+  local hook <close> = model:point((how.place or places.output).pattern):hook(function(x, at)
+    local l = at.layer + 1
+    sums[l] = sums[l] or new_sums(x:size(-1))
+    sums[l]:add(x)
+  end)
+  local handle <close> = model:point("layers.*.{attn.norm,mlp.norm}"):hook(function(x, at)
+    local l, large = at.layer + 1, statistics.count_large(x)
+    counts[l] = counts[l] and counts[l] + large or large
+  end)
   detect.batches(windows, { label = how.label, batch = how.batch or detect.batch_of(windows) }, function(batch)
-    model:forward(batch, { stop_at = places.name(places.output, model.n_layers - 1) })
+    keep_rows(kept, model:forward(batch, { capture = last, stop_at = last })[last], #windows)
     return {}
   end)
   local by_layer, rows = {}, require("massact").cat(kept, 0)

@@ -14,25 +14,30 @@ M.points = { "mid", "out", "attn.q_rot", "attn.k_rot", "attn.scores", "attn.proj
 -- ---- one pass ----
 
 ---@class massact.Largest at one layer and point
----@field value number the largest magnitude, with its sign; of scores the largest that no mask hides
+---@field value? number the largest magnitude, with its sign (of scores: the largest that no mask hides); nil where it is not finite
 ---@field position integer of the token (of scores: of the query)
 ---@field dim integer the last index (of scores: the key's column)
 ---@field over_f16 integer elements that are finite and would be infinite in f16
 ---@field nonfinite integer elements that are infinite or NaN as it is
 
+-- A magnitude to compare: what is not finite is the largest.
+local function magnitude(value) return value and value == value and math.abs(value) or math.huge end
+
+local function finite(value) return magnitude(value) < math.huge and value or nil end
+
 -- Scores of one sequence [H, T, S], a head at a time: hidden ones are -inf and count as nothing.
 local function of_scores(x)
-  local found = { value = 0, position = 0, dim = 0, over_f16 = 0, nonfinite = 0 }
+  local found, most = { position = 0, dim = 0, over_f16 = 0, nonfinite = 0 }, -1
   for h = 0, x:size(0) - 1 do
     local shown = x[h]:eq(-math.huge):where(0, x[h])
     local magnitudes = shown:abs()
-    local largest = magnitudes:max():item()
-    if not (largest <= math.abs(found.value)) then
+    local largest = magnitude(magnitudes:max():item())
+    if largest > most then
       local flat = magnitudes:argmax():item()
-      found.position, found.dim = flat // x:size(-1), flat % x:size(-1)
-      found.value = shown:get(found.position, found.dim)
+      most, found.position, found.dim = largest, flat // x:size(-1), flat % x:size(-1)
+      found.value = finite(shown:get(found.position, found.dim))
     end
-    if not (largest < statistics.f16.overflows) then
+    if largest >= statistics.f16.overflows then
       found.over_f16 = found.over_f16 + statistics.overflows_f16(shown)
       found.nonfinite = found.nonfinite + shown:isfinite():eq(0):sum():item()
     end
@@ -41,8 +46,8 @@ local function of_scores(x)
 end
 
 local function of_probe(seen)
-  local top = seen.top[1]
-  return { value = top.value, position = top.position, dim = top.dim, over_f16 = math.tointeger(seen.over_f16),
+  local top = seen.top[1] or { position = 0, dim = 0 } -- nothing but NaN has no top
+  return { value = finite(top.value), position = top.position, dim = top.dim, over_f16 = math.tointeger(seen.over_f16),
     nonfinite = math.tointeger(seen.nonfinite) }
 end
 
@@ -92,6 +97,22 @@ end
 
 -- ---- all windows ----
 
+-- The largest of a place over the windows, and the counts of all.
+local function over_windows(found, name, token_at)
+  local most, over_f16, nonfinite = nil, 0, 0
+  for w, seen in ipairs(found) do
+    local here = seen[name]
+    over_f16, nonfinite = over_f16 + here.over_f16, nonfinite + here.nonfinite
+    if not most or magnitude(here.value) > magnitude(most.value) then
+      most = { value = here.value, position = here.position, dim = here.dim, window = w - 1 }
+    end
+  end
+  most.over_f16, most.nonfinite = over_f16, nonfinite
+  most.share = most.value and math.abs(most.value) / statistics.f16.largest
+  most.id, most.token = token_at(most.window + 1, most.position)
+  return most
+end
+
 ---The largest over all windows, with its token; elements counted over all.
 ---@param run massact.Run
 ---@param windows integer[][]
@@ -104,18 +125,11 @@ function M.measure(run, windows, wanted)
   for _, point in ipairs(points) do
     by_point[point] = {}
     for l = 1, model.n_layers do
-      local most
-      for w, seen in ipairs(found) do
-        local here = seen[("layers.%d.%s"):format(l - 1, point)]
-        local counted = most or { over_f16 = 0, nonfinite = 0 }
-        if not most or not (math.abs(here.value) <= math.abs(most.value)) then
-          local id = windows[w][here.position + 1]
-          most = { value = here.value, position = here.position, dim = here.dim, window = w - 1, id = id, token = token_text.text(model.tokenizer, id) }
-        end
-        most.over_f16, most.nonfinite = counted.over_f16 + here.over_f16, counted.nonfinite + here.nonfinite
-      end
-      if math.abs(most.value) < math.huge then most.share = math.abs(most.value) / statistics.f16.largest else most.value = core.json.null end
-      by_point[point][l] = most
+      local name = ("layers.%d.%s"):format(l - 1, point)
+      by_point[point][l] = over_windows(found, name, function(w, position)
+        local id = windows[w][position + 1]
+        return id, token_text.text(model.tokenizer, id)
+      end)
     end
   end
   return { points = core.json.array(points), windows = #windows, by_point = by_point }

@@ -9,15 +9,12 @@ local M = {}
 
 -- ---- one pass ----
 
--- Stands on what is needed; `seen` is filled by each pass, by layer from 1: small tensors, nothing of T x T.
-local function look(model, seen)
-  local function keep(name, compute)
-    return model:point("layers.*." .. name):hook(function(x, at) seen[name][at.layer + 1] = compute(x) end)
-  end
-  seen["attn.received"], seen["attn.entropy"], seen["attn.v"] = {}, {}, {}
-  return { keep("attn.received", function(x) return x:clone() end), keep("attn.entropy", function(x) return x:mean(-1) end),
-    keep("attn.v", function(x) return x:norm(-1) end) }
-end
+-- What a pass leaves of a point, by sequence: small tensors, nothing of T x T.
+local kept = {
+  received = function(x) return x:clone() end, -- [B, H, S]
+  entropy = function(x) return x:mean(-1) end, -- [B, H]
+  v = function(x) return x:norm(-1) end, -- [B, T, G]
+}
 
 local function mean_over(positions, f)
   local sum = 0
@@ -40,8 +37,8 @@ local function window_of(seen, b, t, massive, epsilon)
   local w = { first = {}, entropy = {}, value_ratio = {}, massive = core.json.array(massive) }
   local attention = {}
   if #massive > 0 then w.massive_share, w.massive_value_ratio = {}, {} end
-  for l, of_layer in ipairs(seen["attn.received"]) do
-    local received, norms = of_layer[b], seen["attn.v"][l][b]
+  for l, of_layer in ipairs(seen.received) do
+    local received, norms = of_layer[b], seen.v[l][b]
     local n_bias = received:size(-1) - t
     if n_bias > 0 then
       w.bias = w.bias or {}
@@ -50,7 +47,7 @@ local function window_of(seen, b, t, massive, epsilon)
     end
     attention[l] = statistics.mean_attention(received)
     w.first[l] = attention[l]:select(-1, 0):totable()
-    w.entropy[l] = seen["attn.entropy"][l][b]:totable()
+    w.entropy[l] = seen.entropy[l][b]:totable()
     w.value_ratio[l] = statistics.value_norm_ratio(norms, 0):mean():item()
     if #massive > 0 then
       w.massive_share[l] = #massive * mean_over(massive, function(p) return received:select(-1, p):mean():item() / t end)
@@ -71,9 +68,12 @@ end
 ---@param how massact.SinkOptions
 ---@return massact.SinkWindow[]
 function M.windows(model, windows, how)
-  local epsilon, seen, found = how.epsilon or statistics.sink.epsilon, {}, {}
-  local probe <close>, hooks = detect.probe(model), look(model, seen)
-  local guard <close> = setmetatable({}, { __close = function() for _, hook in ipairs(hooks) do hook:remove() end end })
+  local epsilon, found, seen = how.epsilon or statistics.sink.epsilon, {}, { received = {}, entropy = {}, v = {} }
+  local probe <close> = detect.probe(model)
+  local hook <close> = model:point "layers.*.attn.{received,entropy,v}":hook(function(x, at)
+    local name = at.name:match "[^.]+$"
+    seen[name][at.layer + 1] = kept[name](x)
+  end)
   local each = { label = how.label, journal = how.journal, batch = how.batch or detect.batch_of(windows) }
   for _, batch in ipairs(detect.batches(windows, each, function(batch)
     local out = {}
@@ -221,12 +221,14 @@ function M.heads_figure(results)
   return fig:heatmap { values = results.by_head.attention, range = { 0, 1 }, colorbar = "Mean attention to key 0" }
 end
 
+local massive = "massive tokens" -- a line alone, since it often lies on that of key 0
+
 local function figure_by_layer(results, options, lines)
   options.x_label, options.integers = "Layer Number", true
   local fig, x = require("massact.plot").figure(options), {}
   for l = 1, results.n_layers do x[l] = l - 1 end
   for _, line in ipairs(lines) do
-    if line[1] then fig:line { x = x, y = line[1], label = line[2], color = line[3], marker = true } end
+    if line[1] then fig:line { x = x, y = line[1], label = line[2], color = line[3], marker = line[2] ~= massive } end
   end
   return fig
 end
@@ -235,9 +237,9 @@ end
 ---@return massact.Figure
 function M.attention_figure(results)
   local of = results.by_layer
-  return figure_by_layer(results, { title = results.model, y_label = "Share" }, { { of.sink_rate, "sink rate", "black" },
-    { of.attention, "attention to key 0", "blue" }, { of.massive_share, "attention to massive tokens", "red" },
-    { of.bias, "attention to the KV bias", "green" } })
+  return figure_by_layer(results, { title = results.model, y_label = "Sink rate, and share of attention" }, { { of.sink_rate, "sink rate", "black" },
+    { of.attention, "key 0", "blue" }, { of.massive_share, massive, "red" },
+    { of.bias, "KV bias", "green" } })
 end
 
 ---By layer: mean entropy of attention.
@@ -252,7 +254,7 @@ end
 function M.values_figure(results)
   local of = results.by_layer
   return figure_by_layer(results, { title = results.model, y_label = "Norm of value over the others'" },
-    { { of.value_ratio, "key 0", "blue" }, { of.massive_value_ratio, "massive tokens", "red" } })
+    { { of.value_ratio, "key 0", "blue" }, { of.massive_value_ratio, massive, "red" } })
 end
 
 return M
