@@ -85,18 +85,45 @@ done:
   return st;
 }
 
+/* Sums over the probabilities, for whoever stands on their points (empty: nobody); they do not need T x T. */
+typedef struct tallies {
+  ma_tensor received, entropy;
+} tallies;
+
+static ma_tensor *wanted(ma_tensor *tally) { return tally->storage ? tally : NULL; }
+
+static ma_status take_tallies(ma_pass *pass, tallies *t, const int64_t *probs_shape, int layer, ma_error *err) {
+  ma_status st = MA_OK;
+  int64_t by_key[3] = {probs_shape[0], probs_shape[1], probs_shape[3]};
+  if (ma_pass_watches(pass, MA_AT_ATTN_RECEIVED, layer))
+    MA_TRY(ma_arena_take(pass->arena, &t->received, MA_F32, 3, by_key, err));
+  if (ma_pass_watches(pass, MA_AT_ATTN_ENTROPY, layer))
+    MA_TRY(ma_arena_take(pass->arena, &t->entropy, MA_F32, 3, probs_shape, err));
+done:
+  return st;
+}
+
+/* Who came to these points while this layer's scores were shown has to wait for the next pass. */
+static ma_status show_tallies(ma_pass *pass, const tallies *t, int layer, ma_error *err) {
+  ma_status st = MA_OK;
+  if (t->received.storage) MA_VISIT(ATTN_RECEIVED, layer, &t->received);
+  if (t->entropy.storage) MA_VISIT(ATTN_ENTROPY, layer, &t->entropy);
+done:
+  return st;
+}
+
 /* z [B T H d]: the values, mixed by the probabilities. */
 static ma_status mix(ma_pass *pass, ma_tensor *z, const ma_tensor *q, const ma_tensor *k,
                      const ma_tensor *v, int layer, ma_error *err) {
   ma_status st = MA_OK;
   ma_attention_how how;
   ma_tensor scores = {0};
+  tallies t = {0};
   MA_TRY(describe(pass, &how, layer, err));
-  if (!ma_pass_watches(pass, MA_AT_ATTN_SCORES, layer) &&
-      !ma_pass_watches(pass, MA_AT_ATTN_PROBS, layer)) {
-    MA_TRY(ma_attention(z, q, k, v, &how, err));
-  } else {
-    int64_t shape[4] = {pass->B, q->shape[2], pass->T, k->shape[1] + (how.extra_key ? 1 : 0)};
+  int64_t shape[4] = {pass->B, q->shape[2], pass->T, k->shape[1] + (how.extra_key ? 1 : 0)};
+  MA_TRY(take_tallies(pass, &t, shape, layer, err));
+  bool has_tallies = t.received.storage || t.entropy.storage;
+  if (ma_pass_watches(pass, MA_AT_ATTN_SCORES, layer) || ma_pass_watches(pass, MA_AT_ATTN_PROBS, layer)) {
     MA_TRY(ma_arena_take(pass->arena, &scores, MA_F32, 4, shape, err));
     MA_TRY(ma_attention_scores(&scores, q, k, &how, err));
     MA_VISIT(ATTN_SCORES, layer, &scores);
@@ -104,10 +131,18 @@ static ma_status mix(ma_pass *pass, ma_tensor *z, const ma_tensor *q, const ma_t
     MA_TRY(ma_pass_round(pass, &scores, err));
     MA_VISIT(ATTN_PROBS, layer, &scores);
     MA_TRY(ma_attention_mix(z, &scores, v, &how, err));
+    if (has_tallies) MA_TRY(ma_attention_tally(wanted(&t.received), wanted(&t.entropy), &scores, err));
+  } else if (has_tallies) {
+    MA_TRY(ma_attention_and_tally(z, wanted(&t.received), wanted(&t.entropy), q, k, v, &how, err));
+  } else {
+    MA_TRY(ma_attention(z, q, k, v, &how, err));
   }
+  MA_STEP(show_tallies(pass, &t, layer, err));
   MA_TRY(ma_pass_round(pass, z, err));
 done:
   ma_tensor_release(&scores);
+  ma_tensor_release(&t.received);
+  ma_tensor_release(&t.entropy);
   return st;
 }
 

@@ -27,9 +27,9 @@ bool ma_pass_watches(const ma_pass *pass, ma_point point, int layer) {
          (stop && stop->point == point && stop->layer == layer);
 }
 
-/* What transformers keeps in f32 in a model of 16 bits as well. */
+/* What transformers keeps in f32 in a model of 16 bits as well, and what is no part of the model. */
 static bool stays_f32(const ma_pass *pass, ma_point point) {
-  return point == MA_AT_MLP_EXPERTS || (point == MA_AT_ATTN_SCORES && pass->spec->position == MA_POSITION_ALIBI);
+  return point == MA_AT_MLP_EXPERTS || point == MA_AT_ATTN_RECEIVED || point == MA_AT_ATTN_ENTROPY || (point == MA_AT_ATTN_SCORES && pass->spec->position == MA_POSITION_ALIBI);
 }
 
 /* What a visitor may have written is rounded too, as a tensor of that dtype would round it. */

@@ -1,4 +1,5 @@
-/* Causal attention: whole, or as its two halves for whoever looks at scores or probabilities. */
+/* Causal attention: whole, or as its two halves for whoever looks at scores or probabilities; and tallies of the
+ * probabilities, which need neither. */
 #include <string.h>
 
 #include "tensor/op_common.h"
@@ -24,6 +25,18 @@ static ma_status check_extra(ma_op *op, const ma_tensor *q, const ma_tensor *ext
   bool fits = extra->n_dims == 2 && extra->shape[0] == q->shape[2] && extra->shape[1] == q->shape[3] &&
               extra->dtype == MA_F32 && ma_tensor_is_contiguous(extra);
   return fits ? MA_OK : ma_op_misfit(op, q, extra);
+}
+
+static ma_status check_whole(ma_op *op, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
+                             const ma_attention_how *how) {
+  ma_status st = MA_OK;
+  MA_TRY(check_pair(op, q, k));
+  MA_TRY(check_pair(op, q, v));
+  if (!ma_tensor_same_shape(k, v)) MA_TRY(ma_op_misfit(op, k, v));
+  MA_TRY(check_extra(op, q, how->extra_key));
+  MA_TRY(check_extra(op, q, how->extra_value));
+done:
+  return st;
 }
 
 /* ---- gradients: inputs are q, k, v, extra key, extra value, slopes; of the halves, what they have of these ---- */
@@ -204,22 +217,49 @@ done:
 static const ma_rule attention_rule = {"attention", attention_back}, scores_rule = {"attention_scores", scores_back},
                      mix_rule = {"attention_mix", mix_back};
 
-/* ---- the three ---- */
+/* ---- attention ---- */
 
 ma_status ma_attention(ma_tensor *out, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
                        const ma_attention_how *how, ma_error *err) {
   ma_op op = ma_op_begin("attention", out, err);
   ma_status st = MA_OK;
-  MA_TRY(check_pair(&op, q, k));
-  MA_TRY(check_pair(&op, q, v));
-  if (!ma_tensor_same_shape(k, v)) MA_TRY(ma_op_misfit(&op, k, v));
-  MA_TRY(check_extra(&op, q, how->extra_key));
-  MA_TRY(check_extra(&op, q, how->extra_value));
+  MA_TRY(check_whole(&op, q, k, v, how));
   MA_TRY(ma_op_output(&op, MA_F32, 4, q->shape));
   MA_TRY(ma_op_run(&op, attention, op.out, q, k, v, how, err));
   const ma_tensor *inputs[] = {q, k, v, how->extra_key, how->extra_value};
   MA_TRY(record(&op, &attention_rule, inputs, how, q->shape[2], false));
 done:
+  return ma_op_end(&op, st);
+}
+
+/* [B H S] and [B H Tq], where they are wanted. */
+static ma_status tally_outputs(ma_op *received, ma_op *entropy, const int64_t *probs_shape) {
+  ma_status st = MA_OK;
+  int64_t by_key[3] = {probs_shape[0], probs_shape[1], probs_shape[3]};
+  if (received->out) MA_TRY(ma_op_output(received, MA_F32, 3, by_key));
+  if (entropy->out) MA_TRY(ma_op_output(entropy, MA_F32, 3, probs_shape));
+done:
+  return st;
+}
+
+ma_status ma_attention_and_tally(ma_tensor *out, ma_tensor *received, ma_tensor *entropy, const ma_tensor *q,
+                                 const ma_tensor *k, const ma_tensor *v, const ma_attention_how *how,
+                                 ma_error *err) {
+  const char *name = "attention_and_tally";
+  ma_op op = ma_op_begin(name, out, err), second = ma_op_begin(name, received, err),
+        third = ma_op_begin(name, entropy, err);
+  ma_status st = MA_OK;
+  MA_TRY(check_whole(&op, q, k, v, how));
+  second.device = third.device = op.device;
+  int64_t probs_shape[4] = {q->shape[0], q->shape[2], q->shape[1], k->shape[1] + (how->extra_key ? 1 : 0)};
+  MA_TRY(ma_op_output(&op, MA_F32, 4, q->shape));
+  MA_TRY(tally_outputs(&second, &third, probs_shape));
+  MA_TRY(ma_op_run(&op, attention_and_tally, op.out, received, entropy, q, k, v, how, err));
+  const ma_tensor *inputs[] = {q, k, v, how->extra_key, how->extra_value};
+  MA_TRY(record(&op, &attention_rule, inputs, how, q->shape[2], false));
+done:
+  ma_op_end(&third, st);
+  ma_op_end(&second, st);
   return ma_op_end(&op, st);
 }
 
@@ -256,5 +296,18 @@ ma_status ma_attention_mix(ma_tensor *out, const ma_tensor *probs, const ma_tens
   const ma_tensor *inputs[] = {probs, NULL, v, NULL, how->extra_value};
   MA_TRY(record(&op, &mix_rule, inputs, how, probs->shape[1], false));
 done:
+  return ma_op_end(&op, st);
+}
+
+ma_status ma_attention_tally(ma_tensor *received, ma_tensor *entropy, const ma_tensor *probs, ma_error *err) {
+  ma_op op = ma_op_begin("attention_tally", received, err), second = ma_op_begin("attention_tally", entropy, err);
+  ma_status st = MA_OK;
+  MA_TRY(ma_op_plain(&op, probs));
+  second.device = op.device;
+  if (probs->n_dims != 4 || probs->dtype != MA_F32) MA_TRY(ma_op_misfit(&op, probs, probs));
+  MA_TRY(tally_outputs(&op, &second, probs->shape));
+  MA_TRY(ma_op_run(&op, attention_tally, received, entropy, probs, err));
+done:
+  ma_op_end(&second, st);
   return ma_op_end(&op, st);
 }

@@ -122,7 +122,7 @@ function massact.safetensors.save(path, tensors, metadata) core.checkpoint.save(
 
 -- Sub-modules by name, and the functions that live in them.
 local functions = {
-  load = "load", family = "family", mitigation = "mitigation", create = "create", options = "options", run = "run", windows = "data", detect = "detect",
+  load = "load", family = "family", mitigation = "mitigation", create = "create", train = "train", options = "options", run = "run", windows = "data", detect = "detect",
   perplexity = "perplexity",
 }
 local modules = { plot = true, data = true, statistics = true, report = true, info = true, repl = true }

@@ -1,7 +1,8 @@
 /* Causal attention in blocks of query rows: a block's scores are one GEMM over the keys that it can see, then
  * rows of softmax, then one GEMM with the values.  A block's scores fit in a thread's scratch, so T x T never
  * exists; the operations that show scores or probabilities run the same steps on the same blocks, so that
- * what they give is bit for bit what the whole would have used. */
+ * what they give is bit for bit what the whole would have used.  Tallies of the probabilities (what each key
+ * receives, each row's entropy) are taken from a block while it is there. */
 #include <math.h>
 #include <string.h>
 
@@ -10,14 +11,24 @@
 #include "base/memory.h"
 #include "base/threads.h"
 
-enum { BLOCK = 64 }; /* query rows: enough for GEMM, few enough that a causal block wastes little */
+enum {
+  BLOCK = 64, /* query rows: enough for GEMM, few enough that a causal block wastes little */
+  STRANDS = 8 /* of a head's blocks: block i is in strand i % STRANDS, whatever the number of threads */
+};
+
+/* What is summed up over a head's rows; a strand has sums of its own, added in their order at the end. */
+typedef struct tally {
+  ma_tensor *received, *entropy;  /* [B H S] and [B H Tq], or NULL */
+  double *sums;                   /* [B H STRANDS S], where `received` is wanted */
+} tally;
 
 typedef struct attention_job {
   const ma_rows *rows;
   const ma_attention_how *how;
   const ma_tensor *q, *k, *v;
   ma_tensor *out;                 /* z, or scores */
-  const ma_tensor *probs;         /* of attention_mix */
+  const ma_tensor *probs;         /* of attention_mix and attention_tally */
+  tally *tally;                   /* NULL: nobody wants one */
   int64_t B, H, G, Tq, Tk, d, E;  /* E: 1 with an extra key, which is column 0 */
   int64_t n_blocks;
   float *scratch;                 /* BLOCK * (E + Tk) a thread */
@@ -29,9 +40,7 @@ typedef struct block {
   int64_t low, high;              /* keys low .. high - 1 */
 } block;
 
-/* The longest blocks come first, so that no thread is left with one at the end. */
-static block locate(const attention_job *j, int64_t i) {
-  int64_t heads = j->B * j->H, row_block = j->n_blocks - 1 - i / heads, head = i % heads;
+static block block_of(const attention_job *j, int64_t head, int64_t row_block) {
   block at = {.b = head / j->H, .h = head % j->H, .first = row_block * BLOCK};
   at.n = j->Tq - at.first < BLOCK ? j->Tq - at.first : BLOCK;
   int64_t past = j->Tk - j->Tq;
@@ -40,6 +49,12 @@ static block locate(const attention_job *j, int64_t i) {
   /* A multiple of the softmax's lanes (rows.c), so that rows sum alike however many columns are left out. */
   at.low = at.low < 0 ? 0 : at.low / 16 * 16;
   return at;
+}
+
+/* The longest blocks come first, so that no thread is left with one at the end. */
+static block locate(const attention_job *j, int64_t i) {
+  int64_t heads = j->B * j->H;
+  return block_of(j, i % heads, j->n_blocks - 1 - i / heads);
 }
 
 static const float *head_data(const ma_tensor *t, int64_t b, int64_t row, int64_t h) {
@@ -94,22 +109,88 @@ static void mix_rows(const attention_job *j, const block *at, const float *probs
            j->out->strides[1]);
 }
 
-/* ---- the three kernels ---- */
+/* ---- tallies of a block's probabilities: rows `step` apart, as above ---- */
+
+static void tally_rows(const attention_job *j, const block *at, const float *probs, int64_t step) {
+  const tally *t = j->tally;
+  int64_t strand = (at->b * j->H + at->h) * STRANDS + at->first / BLOCK % STRANDS, keys = at->high - at->low;
+  for (int64_t r = 0; t->received && r < at->n; r++) {
+    double *sums = t->sums + strand * (j->E + j->Tk);
+    const float *row = probs + r * step;
+    j->rows->add_to(sums, row, (size_t)j->E);
+    j->rows->add_to(sums + j->E + at->low, row + j->E, (size_t)keys);
+  }
+  if (!t->entropy) return;
+  const int64_t *s = t->entropy->strides;
+  float *entropy = (float *)t->entropy->storage->data + t->entropy->offset + at->b * s[0] + at->h * s[1];
+  for (int64_t r = 0; r < at->n; r++)
+    entropy[(at->first + r) * s[2]] = (float)j->rows->entropy(probs + r * step, (size_t)(j->E + keys));
+}
+
+static void add_strands(const attention_job *j) {
+  const tally *t = j->tally;
+  int64_t S = j->E + j->Tk;
+  for (int64_t head = 0; t->received && head < j->B * j->H; head++) {
+    const double *sums = t->sums + head * STRANDS * S;
+    const int64_t *s = t->received->strides;
+    float *received = (float *)t->received->storage->data + t->received->offset + head / j->H * s[0] +
+                      head % j->H * s[1];
+    for (int64_t k = 0; k < S; k++) {
+      double sum = 0;
+      for (int64_t strand = 0; strand < STRANDS; strand++) sum += sums[strand * S + k];
+      received[k * s[2]] = (float)sum;
+    }
+  }
+}
+
+/* ---- the kernels ---- */
+
+static void attend_block(const attention_job *j, const block *at, float *scores) {
+  int64_t step = j->E + j->Tk;
+  score_rows(j, at, scores, step);
+  for (int64_t r = 0; r < at->n; r++) {
+    float *row = scores + r * step;
+    size_t n = (size_t)(j->E + at->high - at->low);
+    j->rows->softmax(row, row, n);
+    if (j->how->step != MA_F32) j->rows->round_to(row, row, j->how->step, n);
+  }
+  if (j->tally) tally_rows(j, at, scores, step);
+  mix_rows(j, at, scores, step);
+}
 
 static void attend(void *self, size_t from, size_t to) {
   const attention_job *j = self;
-  int64_t step = j->E + j->Tk;
-  float *scores = j->scratch + BLOCK * step * ma_thread_index();
+  float *scores = j->scratch + BLOCK * (j->E + j->Tk) * ma_thread_index();
   for (size_t i = from; i < to; i++) {
     block at = locate(j, (int64_t)i);
-    score_rows(j, &at, scores, step);
-    for (int64_t r = 0; r < at.n; r++) {
-      float *row = scores + r * step;
-      size_t n = (size_t)(j->E + at.high - at.low);
-      j->rows->softmax(row, row, n);
-      if (j->how->step != MA_F32) j->rows->round_to(row, row, j->how->step, n);
+    attend_block(j, &at, scores);
+  }
+}
+
+/* The same by strands, each block after block by one thread. */
+static void attend_strands(void *self, size_t from, size_t to) {
+  const attention_job *j = self;
+  float *scores = j->scratch + BLOCK * (j->E + j->Tk) * ma_thread_index();
+  for (int64_t i = (int64_t)from; i < (int64_t)to; i++) {
+    for (int64_t row_block = i % STRANDS; row_block < j->n_blocks; row_block += STRANDS) {
+      block at = block_of(j, i / STRANDS, row_block);
+      attend_block(j, &at, scores);
     }
-    mix_rows(j, &at, scores, step);
+  }
+}
+
+/* Probabilities that exist, edited perhaps: a hook may have written to any column. */
+static void tally_shown(void *self, size_t from, size_t to) {
+  const attention_job *j = self;
+  const int64_t *s = j->probs->strides;
+  for (int64_t i = (int64_t)from; i < (int64_t)to; i++) {
+    for (int64_t row_block = i % STRANDS; row_block < j->n_blocks; row_block += STRANDS) {
+      block at = block_of(j, i / STRANDS, row_block);
+      at.low = 0;
+      at.high = j->Tk;
+      tally_rows(j, &at, (const float *)j->probs->storage->data + j->probs->offset + at.b * s[0] +
+                             at.h * s[1] + at.first * s[2], s[2]);
+    }
   }
 }
 
@@ -163,17 +244,31 @@ static void mix_shown(void *self, size_t from, size_t to) {
   }
 }
 
-static ma_status run(attention_job *j, ma_parallel_body *body, ma_error *err) {
+static ma_status run(attention_job *j, ma_parallel_body *body, int64_t pieces_of_head, ma_error *err) {
   ma_status st = MA_OK;
   size_t floats = (size_t)(BLOCK * (j->E + j->Tk)) * (size_t)ma_threads();
   j->rows = ma_rows_get();
   j->n_blocks = (j->Tq + BLOCK - 1) / BLOCK;
   MA_TRY(ma_blas_open(err));
   MA_TRY(ma_alloc_aligned((void **)&j->scratch, floats * sizeof(float), err));
-  /* One block is a piece of its own: blocks differ in length. */
-  ma_parallel_for((size_t)(j->B * j->H * j->n_blocks), 1, body, j);
+  ma_parallel_for((size_t)(j->B * j->H * pieces_of_head), 1, body, j);
 done:
   ma_free(j->scratch);
+  return st;
+}
+
+/* One block is a piece of its own: blocks differ in length. */
+static ma_status run_blocks(attention_job *j, ma_parallel_body *body, ma_error *err) {
+  return run(j, body, (j->Tq + BLOCK - 1) / BLOCK, err);
+}
+
+static ma_status run_strands(attention_job *j, ma_parallel_body *body, ma_error *err) {
+  ma_status st = MA_OK;
+  if (j->tally->received) MA_TRY(MA_NEW(&j->tally->sums, j->B * j->H * STRANDS * (j->E + j->Tk), err));
+  MA_TRY(run(j, body, STRANDS, err));
+  add_strands(j);
+done:
+  ma_free(j->tally->sums);
   return st;
 }
 
@@ -186,20 +281,32 @@ static ma_status as_heads(ma_tensor *out, const ma_tensor *t, ma_error *err) {
   return ma_tensor_convert(out, t, MA_F32, err);
 }
 
-ma_status ma_cpu_attention(ma_tensor *out, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
-                           const ma_attention_how *how, ma_error *err) {
+static ma_status attention(ma_tensor *out, tally *wanted, const ma_tensor *q, const ma_tensor *k,
+                           const ma_tensor *v, const ma_attention_how *how, ma_error *err) {
   ma_status st = MA_OK;
   ma_tensor heads[3] = {{0}, {0}, {0}};
-  attention_job j = {.how = how, .q = &heads[0], .k = &heads[1], .v = &heads[2], .out = out,
+  attention_job j = {.how = how, .q = &heads[0], .k = &heads[1], .v = &heads[2], .out = out, .tally = wanted,
                      .B = q->shape[0], .H = q->shape[2], .G = k->shape[2], .Tq = q->shape[1],
                      .Tk = k->shape[1], .d = q->shape[3], .E = how->extra_key ? 1 : 0};
   MA_TRY(as_heads(&heads[0], q, err));
   MA_TRY(as_heads(&heads[1], k, err));
   MA_TRY(as_heads(&heads[2], v, err));
-  MA_TRY(run(&j, attend, err));
+  MA_TRY(wanted ? run_strands(&j, attend_strands, err) : run_blocks(&j, attend, err));
 done:
   for (int i = 0; i < 3; i++) ma_tensor_release(&heads[i]);
   return st;
+}
+
+ma_status ma_cpu_attention(ma_tensor *out, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
+                           const ma_attention_how *how, ma_error *err) {
+  return attention(out, NULL, q, k, v, how, err);
+}
+
+ma_status ma_cpu_attention_and_tally(ma_tensor *out, ma_tensor *received, ma_tensor *entropy, const ma_tensor *q,
+                                     const ma_tensor *k, const ma_tensor *v, const ma_attention_how *how,
+                                     ma_error *err) {
+  tally wanted = {.received = received, .entropy = entropy};
+  return attention(out, &wanted, q, k, v, how, err);
 }
 
 ma_status ma_cpu_attention_scores(ma_tensor *out, const ma_tensor *q, const ma_tensor *k,
@@ -211,7 +318,7 @@ ma_status ma_cpu_attention_scores(ma_tensor *out, const ma_tensor *q, const ma_t
                      .d = q->shape[3], .E = how->extra_key ? 1 : 0};
   MA_TRY(as_heads(&heads[0], q, err));
   MA_TRY(as_heads(&heads[1], k, err));
-  MA_TRY(run(&j, show_scores, err));
+  MA_TRY(run_blocks(&j, show_scores, err));
 done:
   for (int i = 0; i < 2; i++) ma_tensor_release(&heads[i]);
   return st;
@@ -226,9 +333,24 @@ ma_status ma_cpu_attention_mix(ma_tensor *out, const ma_tensor *probs, const ma_
                      .d = v->shape[3], .E = how->extra_value ? 1 : 0};
   MA_TRY(as_heads(&heads[0], probs, err));
   MA_TRY(as_heads(&heads[1], v, err));
-  MA_TRY(run(&j, mix_shown, err));
+  MA_TRY(run_blocks(&j, mix_shown, err));
 done:
   for (int i = 0; i < 2; i++) ma_tensor_release(&heads[i]);
+  return st;
+}
+
+ma_status ma_cpu_attention_tally(ma_tensor *received, ma_tensor *entropy, const ma_tensor *probs, ma_error *err) {
+  ma_status st = MA_OK;
+  static const ma_attention_how plain = {0};
+  ma_tensor rows = {0};
+  tally wanted = {.received = received, .entropy = entropy};
+  /* S columns, the extra key's among them: a sum needs not know which it is. */
+  attention_job j = {.how = &plain, .probs = &rows, .tally = &wanted, .B = probs->shape[0],
+                     .H = probs->shape[1], .Tq = probs->shape[2], .Tk = probs->shape[3]};
+  MA_TRY(as_heads(&rows, probs, err));
+  MA_TRY(run_strands(&j, tally_shown, err));
+done:
+  ma_tensor_release(&rows);
   return st;
 }
 
@@ -373,7 +495,7 @@ static void go_back(void *self, size_t from, size_t to) {
     for (int64_t h = 0; h < heads; h++) {
       int64_t head = i % a->G * heads + h, in_order = i / a->G * a->H + head;
       for (int64_t r = 0; r < a->n_blocks; r++) {
-        block at = locate(a, r * a->B * a->H + in_order);
+        block at = block_of(a, in_order, r);
         j->one(j, &at, scratch);
       }
     }

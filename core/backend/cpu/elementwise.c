@@ -43,7 +43,7 @@ typedef struct job {
   chunks c;
   const ma_rows *rows;
   ma_tensor *out;
-  const ma_tensor *a, *b, *g;
+  const ma_tensor *a, *b, *condition, *g;
   int kind, side;
   double value;
 } job;
@@ -144,8 +144,8 @@ ma_status ma_cpu_copy(ma_tensor *out, const ma_tensor *a, ma_error *err) {
   if (ma_dtype_is_block(out->dtype)) return pack(out, a, err);
   const ma_tensor *tensors[] = {out, a};
   job j = {.c = begin(2, tensors), .rows = ma_rows_get(), .out = out, .a = a};
-  bool floats = ma_dtype_is_float(out->dtype) && (ma_dtype_is_float(a->dtype) || ma_dtype_is_block(a->dtype));
-  ma_parallel_for((size_t)j.c.n, j.c.grain, floats ? copy_chunks : copy_elements, &j);
+  bool widens = ma_dtype_is_float(a->dtype) || ma_dtype_is_block(a->dtype) || a->dtype == MA_U8; /* exactly, to f32 */
+  ma_parallel_for((size_t)j.c.n, j.c.grain, ma_dtype_is_float(out->dtype) && widens ? copy_chunks : copy_elements, &j);
   return MA_OK;
 }
 
@@ -360,22 +360,41 @@ ma_status ma_cpu_binary_grad(ma_tensor *out, ma_binary_kind kind, int side, cons
   return MA_OK;
 }
 
+static void choose_elements(void *self, size_t from, size_t to) {
+  job *j = self;
+  int64_t at[4];
+  const int64_t *stride = j->c.walk.inner_stride;
+  for (size_t i = from; i < to; i++) {
+    int64_t n = (int64_t)locate(&j->c, i, at);
+    for (int64_t e = 0; e < n; e++) {
+      bool first = ma_element_load(j->condition, at[1] + e * stride[1]) != 0;
+      ma_element_store(j->out, at[0] + e * stride[0],
+                       first ? ma_element_load(j->a, at[2] + e * stride[2]) : ma_element_load(j->b, at[3] + e * stride[3]));
+    }
+  }
+}
+
+/* The common case: f32, chosen by a comparison. */
+static void choose_floats(void *self, size_t from, size_t to) {
+  job *j = self;
+  int64_t at[4];
+  const int64_t *stride = j->c.walk.inner_stride;
+  for (size_t i = from; i < to; i++) {
+    int64_t n = (int64_t)locate(&j->c, i, at);
+    const uint8_t *condition = (const uint8_t *)j->condition->storage->data + at[1];
+    const float *a = f32_at(j->a, at[2]), *b = f32_at(j->b, at[3]);
+    float *out = f32_at(j->out, at[0]);
+    for (int64_t e = 0; e < n; e++) out[e * stride[0]] = condition[e * stride[1]] ? a[e * stride[2]] : b[e * stride[3]];
+  }
+}
+
 ma_status ma_cpu_where(ma_tensor *out, const ma_tensor *condition, const ma_tensor *a, const ma_tensor *b,
                        ma_error *err) {
   (void)err;
-  int64_t at[4];
   const ma_tensor *tensors[] = {out, condition, a, b};
-  chunks c = begin(4, tensors);
-  const int64_t *stride = c.walk.inner_stride;
-  for (int64_t i = 0; i < c.n; i++) {
-    size_t n = locate(&c, (size_t)i, at);
-    for (size_t e = 0; e < n; e++) {
-      int64_t k = (int64_t)e;
-      bool first = ma_element_load(condition, at[1] + k * stride[1]) != 0;
-      double value = first ? ma_element_load(a, at[2] + k * stride[2]) : ma_element_load(b, at[3] + k * stride[3]);
-      ma_element_store(out, at[0] + k * stride[0], value);
-    }
-  }
+  job j = {.c = begin(4, tensors), .out = out, .a = a, .b = b, .condition = condition};
+  bool floats = condition->dtype == MA_U8 && out->dtype == MA_F32 && a->dtype == MA_F32 && b->dtype == MA_F32;
+  ma_parallel_for((size_t)j.c.n, j.c.grain, floats ? choose_floats : choose_elements, &j);
   return MA_OK;
 }
 

@@ -77,8 +77,9 @@ static void fold_element(folded *f, double x, int64_t i) {
 /* Sum of squared deviations: a second pass, exact where squares would cancel. */
 static double deviations(const lines *l, int64_t start, double mean) {
   double sum = 0;
+  const float *floats = l->in.dtype == MA_F32 ? (const float *)l->in.storage->data + start : NULL;
   for (int64_t i = 0; i < l->length; i++) {
-    double x = ma_element_load(&l->in, start + i * l->step) - mean;
+    double x = (floats ? (double)floats[i * l->step] : ma_element_load(&l->in, start + i * l->step)) - mean;
     sum += x * x;
   }
   return sum;
@@ -102,6 +103,29 @@ static double result_of(const folded *f, ma_reduce_kind kind, const lines *l, in
   }
 }
 
+/* n elements, the first of them number `first`: the usual reductions need little of them.  Sums in the same order as by
+ * fold_element. */
+static void fold_row(folded *f, ma_reduce_kind kind, const ma_rows *rows, const float *row, int64_t n, int64_t first) {
+  double top;
+  switch (kind) {
+    case MA_REDUCE_max:
+      top = (double)rows->max(row, (size_t)n);
+      if (first == 0 || top > f->most || (top != top && f->most == f->most)) f->most = top;
+      return;
+    case MA_REDUCE_sum:
+    case MA_REDUCE_mean:
+    case MA_REDUCE_var:
+    case MA_REDUCE_std:
+      for (int64_t e = 0; e < n; e++) f->sum += (double)row[e];
+      return;
+    case MA_REDUCE_norm:
+      for (int64_t e = 0; e < n; e++) f->squares += (double)row[e] * (double)row[e];
+      return;
+    default:
+      for (int64_t e = 0; e < n; e++) fold_element(f, (double)row[e], first + e);
+  }
+}
+
 typedef struct reduce_job {
   lines l;
   ma_tensor *out;
@@ -121,11 +145,12 @@ static void reduce_lines(void *self, size_t from, size_t to) {
       int64_t n = j->l.length - first < MA_WALK_CHUNK ? j->l.length - first : MA_WALK_CHUNK;
       int64_t at = start + first * j->l.step;
       const float *row = floats ? ma_row_load(rows, buffer, &j->l.in, at, j->l.step, (size_t)n) : NULL;
-      for (int64_t e = 0; e < n; e++) {
-        double x = !floats ? ma_element_load(&j->l.in, at + e * j->l.step)
-                           : (double)row[j->l.step == 0 ? 0 : e];
-        fold_element(&f, x, first + e);
+      if (floats && j->l.step != 0) {
+        fold_row(&f, j->kind, rows, row, n, first);
+        continue;
       }
+      for (int64_t e = 0; e < n; e++)
+        fold_element(&f, floats ? (double)*row : ma_element_load(&j->l.in, at + e * j->l.step), first + e);
     }
     ma_element_store(&j->flat_out, j->flat_out.offset + (int64_t)i, result_of(&f, j->kind, &j->l, start));
   }

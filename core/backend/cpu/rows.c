@@ -3,6 +3,7 @@
  * sums and nothing else. */
 #include "backend/cpu/rows.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -34,6 +35,28 @@ static inline float exp_of(float x) {
   y = x < -87.33654f ? 0.0f : y;
   y = x > 88.72283f ? INFINITY : y;
   return x != x ? x : y;
+}
+
+/* Of positive normal numbers: x = 2^e m with m in [sqrt 1/2, sqrt 2). */
+static inline float log_of(float x) {
+  uint32_t bits = ma_f32_bits(x);
+  float e = (float)((int32_t)(bits >> 23) - 126);
+  float m = ma_f32_of_bits((bits & 0x7FFFFFu) | 0x3F000000u);
+  e = m < 0.70710678f ? e - 1.0f : e;
+  m = m < 0.70710678f ? m + m : m;
+  m -= 1.0f;
+  float z = m * m;
+  float p = 7.0376836292e-2f;
+  p = p * m - 1.1514610310e-1f;
+  p = p * m + 1.1676998740e-1f;
+  p = p * m - 1.2420140846e-1f;
+  p = p * m + 1.4249322787e-1f;
+  p = p * m - 1.6668057665e-1f;
+  p = p * m + 2.0000714765e-1f;
+  p = p * m - 2.4999993993e-1f;
+  p = p * m + 3.3333331174e-1f;
+  float y = p * m * z - e * 2.12194440e-4f - 0.5f * z;
+  return m + y + e * 0.693359375f;
 }
 
 static inline float tanh_of(float x) {
@@ -381,6 +404,29 @@ static void softmax(float *out, const float *a, size_t n) {
   for (size_t i = 0; i < n; i++) out[i] *= scale;
 }
 
+static void add_to(double *sums, const float *a, size_t n) {
+  for (size_t i = 0; i < n; i++) sums[i] += (double)a[i];
+}
+
+/* 0 ln 0 = 0; a negative number, which only an edit makes, counts as 0; NaN stays. */
+static inline float plogp_of(float p) {
+  float term = p * log_of(p > FLT_MIN ? p : FLT_MIN);
+  return p <= 0 ? 0 : term;
+}
+
+static double entropy(const float *p, size_t n) {
+  enum { LANES = 16 };
+  double lanes[LANES] = {0}, sum = 0;
+  size_t whole = n - n % LANES;
+  for (size_t i = 0; i < whole; i += LANES) {
+#pragma omp simd
+    for (size_t j = 0; j < LANES; j++) lanes[j] -= (double)plogp_of(p[i + j]);
+  }
+  for (size_t j = 0; whole + j < n; j++) lanes[j] -= (double)plogp_of(p[whole + j]);
+  for (size_t j = 0; j < LANES; j++) sum += lanes[j];
+  return sum;
+}
+
 static void soften_in_steps(float *a, float scale, float cap, ma_dtype step, size_t n) {
   float inner = cap == 0 ? 0 : 1.0f / cap;
   for (size_t i = 0; i < n; i++) a[i] = rounded(rounded(a[i], step) * scale, step);
@@ -609,6 +655,8 @@ const ma_rows NAME(ma_rows_, MA_ISA) = {
     .max_abs = max_abs,
     .sum_exp = sum_exp,
     .softmax = softmax,
+    .add_to = add_to,
+    .entropy = entropy,
     .soften = soften,
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,

@@ -36,6 +36,9 @@ typedef struct ma_rows {
   float (*max_abs)(const float *a, size_t n);    /* NaNs are passed over */
   float (*sum_exp)(const float *a, float shift, size_t n); /* sum of e^(a - shift) */
   void (*softmax)(float *out, const float *a, size_t n);   /* out may be a */
+  void (*add_to)(double *sums, const float *a, size_t n);  /* sums += a */
+  /* -sum p ln p over p > 0; lanes as in softmax, so that zeros left out at the same places change no bit */
+  double (*entropy)(const float *p, size_t n);
   /* a = cap tanh(scale a / cap), or scale a; rounded to `step` before and after each of these */
   void (*soften)(float *a, float scale, float cap, ma_dtype step, size_t n);
 
