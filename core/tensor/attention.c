@@ -217,7 +217,7 @@ done:
 static const ma_rule attention_rule = {"attention", attention_back}, scores_rule = {"attention_scores", scores_back},
                      mix_rule = {"attention_mix", mix_back};
 
-/* ---- the three ---- */
+/* ---- attention ---- */
 
 ma_status ma_attention(ma_tensor *out, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
                        const ma_attention_how *how, ma_error *err) {

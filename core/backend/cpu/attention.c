@@ -339,6 +339,21 @@ done:
   return st;
 }
 
+ma_status ma_cpu_attention_tally(ma_tensor *received, ma_tensor *entropy, const ma_tensor *probs, ma_error *err) {
+  ma_status st = MA_OK;
+  static const ma_attention_how plain = {0};
+  ma_tensor rows = {0};
+  tally wanted = {.received = received, .entropy = entropy};
+  /* S columns, the extra key's among them: a sum needs not know which it is. */
+  attention_job j = {.how = &plain, .probs = &rows, .tally = &wanted, .B = probs->shape[0],
+                     .H = probs->shape[1], .Tq = probs->shape[2], .Tk = probs->shape[3]};
+  MA_TRY(as_heads(&rows, probs, err));
+  MA_TRY(run_strands(&j, tally_shown, err));
+done:
+  ma_tensor_release(&rows);
+  return st;
+}
+
 /* ---- gradients ---- */
 
 /* Shares, contiguous; NULL: none is wanted.  A piece of work is a key/value head of a sequence with all its query heads, so that
@@ -480,7 +495,7 @@ static void go_back(void *self, size_t from, size_t to) {
     for (int64_t h = 0; h < heads; h++) {
       int64_t head = i % a->G * heads + h, in_order = i / a->G * a->H + head;
       for (int64_t r = 0; r < a->n_blocks; r++) {
-        block at = locate(a, r * a->B * a->H + in_order);
+        block at = block_of(a, in_order, r);
         j->one(j, &at, scratch);
       }
     }
@@ -544,20 +559,5 @@ ma_status ma_cpu_attention_mix_grad(ma_tensor *const *out, const ma_tensor *prob
   MA_TRY(run_back(&j, err));
 done:
   for (int i = 0; i < 3; i++) ma_tensor_release(&heads[i]);
-  return st;
-}
-
-ma_status ma_cpu_attention_tally(ma_tensor *received, ma_tensor *entropy, const ma_tensor *probs, ma_error *err) {
-  ma_status st = MA_OK;
-  static const ma_attention_how plain = {0};
-  ma_tensor rows = {0};
-  tally wanted = {.received = received, .entropy = entropy};
-  /* S columns, the extra key's among them: a sum needs not know which it is. */
-  attention_job j = {.how = &plain, .probs = &rows, .tally = &wanted, .B = probs->shape[0],
-                     .H = probs->shape[1], .Tq = probs->shape[2], .Tk = probs->shape[3]};
-  MA_TRY(as_heads(&rows, probs, err));
-  MA_TRY(run_strands(&j, tally_shown, err));
-done:
-  ma_tensor_release(&rows);
   return st;
 }

@@ -310,34 +310,6 @@ ma_status ma_cpu_binary(ma_tensor *out, ma_binary_kind kind, const ma_tensor *a,
   return MA_OK;
 }
 
-static void choose_elements(void *self, size_t from, size_t to) {
-  job *j = self;
-  int64_t at[4];
-  const int64_t *stride = j->c.walk.inner_stride;
-  for (size_t i = from; i < to; i++) {
-    int64_t n = (int64_t)locate(&j->c, i, at);
-    for (int64_t e = 0; e < n; e++) {
-      bool first = ma_element_load(j->condition, at[1] + e * stride[1]) != 0;
-      ma_element_store(j->out, at[0] + e * stride[0],
-                       first ? ma_element_load(j->a, at[2] + e * stride[2]) : ma_element_load(j->b, at[3] + e * stride[3]));
-    }
-  }
-}
-
-/* The common case: f32, chosen by a comparison. */
-static void choose_floats(void *self, size_t from, size_t to) {
-  job *j = self;
-  int64_t at[4];
-  const int64_t *stride = j->c.walk.inner_stride;
-  for (size_t i = from; i < to; i++) {
-    int64_t n = (int64_t)locate(&j->c, i, at);
-    const uint8_t *condition = (const uint8_t *)j->condition->storage->data + at[1];
-    const float *a = f32_at(j->a, at[2]), *b = f32_at(j->b, at[3]);
-    float *out = f32_at(j->out, at[0]);
-    for (int64_t e = 0; e < n; e++) out[e * stride[0]] = condition[e * stride[1]] ? a[e * stride[2]] : b[e * stride[3]];
-  }
-}
-
 /* ---- derivatives ---- */
 
 static void unary_slopes(void *self, size_t from, size_t to) {
@@ -386,6 +358,34 @@ ma_status ma_cpu_binary_grad(ma_tensor *out, ma_binary_kind kind, int side, cons
   job j = {.c = begin(4, tensors), .rows = ma_rows_get(), .out = out, .a = a, .b = b, .g = g, .kind = (int)kind, .side = side};
   ma_parallel_for((size_t)j.c.n, j.c.grain, binary_slopes, &j);
   return MA_OK;
+}
+
+static void choose_elements(void *self, size_t from, size_t to) {
+  job *j = self;
+  int64_t at[4];
+  const int64_t *stride = j->c.walk.inner_stride;
+  for (size_t i = from; i < to; i++) {
+    int64_t n = (int64_t)locate(&j->c, i, at);
+    for (int64_t e = 0; e < n; e++) {
+      bool first = ma_element_load(j->condition, at[1] + e * stride[1]) != 0;
+      ma_element_store(j->out, at[0] + e * stride[0],
+                       first ? ma_element_load(j->a, at[2] + e * stride[2]) : ma_element_load(j->b, at[3] + e * stride[3]));
+    }
+  }
+}
+
+/* The common case: f32, chosen by a comparison. */
+static void choose_floats(void *self, size_t from, size_t to) {
+  job *j = self;
+  int64_t at[4];
+  const int64_t *stride = j->c.walk.inner_stride;
+  for (size_t i = from; i < to; i++) {
+    int64_t n = (int64_t)locate(&j->c, i, at);
+    const uint8_t *condition = (const uint8_t *)j->condition->storage->data + at[1];
+    const float *a = f32_at(j->a, at[2]), *b = f32_at(j->b, at[3]);
+    float *out = f32_at(j->out, at[0]);
+    for (int64_t e = 0; e < n; e++) out[e * stride[0]] = condition[e * stride[1]] ? a[e * stride[2]] : b[e * stride[3]];
+  }
 }
 
 ma_status ma_cpu_where(ma_tensor *out, const ma_tensor *condition, const ma_tensor *a, const ma_tensor *b,
