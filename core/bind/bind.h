@@ -30,6 +30,10 @@
 #define BIND_POINT "massact.Point"
 #define BIND_HANDLE "massact.Handle"
 #define BIND_FIGURE "massact.Figure"
+#define BIND_PAGE "massact.Page"
+#define BIND_PICTURE "massact.Picture"
+#define BIND_TEXTS "massact.Texts"
+#define BIND_NUMBERS "massact.Numbers"
 
 /* Registry field: what lua_pcall calls with an error while its stack is whole; a function, or nil. */
 #define BIND_MESSAGE_HANDLER "massact.message_handler"
