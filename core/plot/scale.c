@@ -114,7 +114,7 @@ static void set_range(ma_axis *a, const ma_span *span, const ma_axis_options *op
   if (!isnan(options->low) && (!is_log || options->low > 0)) a->low = within_reason(options->low);
   if (!isnan(options->high) && (!is_log || options->high > 0)) a->high = within_reason(options->high);
   if (a->low == a->high) a->high = is_log ? a->low * 10 : a->low + fmax(1, fabs(a->low));
-  if (span->is_reversed && isnan(options->low) && isnan(options->high)) {
+  if (span->is_reversed && a->low < a->high) {
     double low = a->low;
     a->low = a->high;
     a->high = low;
