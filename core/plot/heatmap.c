@@ -1,4 +1,5 @@
-/* Heat maps: a cell an element, row 0 on top, with a colour bar.  NaN and minus infinity (masked scores) are masked cells. */
+/* Heat maps: a cell an element, row 0 on top, with a colour bar.  NaN and minus infinity (masked scores) are masked
+ * cells. */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -54,7 +55,8 @@ static void draw_rectangles(const ma_heatmap *h, ma_canvas *canvas, const ma_fra
   }
 }
 
-/* Of a block of cells, the value of the largest magnitude: what is massive is never lost to the picture's resolution. */
+/* Of a block of cells, the value of the largest magnitude: what is massive is never lost to the picture's resolution.
+ */
 static double block_value(const ma_matrix *m, size_t r0, size_t r1, size_t c0, size_t c1) {
   double best = NAN;
   for (size_t r = r0; r < r1; r++) {
@@ -66,15 +68,18 @@ static double block_value(const ma_matrix *m, size_t r0, size_t r1, size_t c0, s
   return best;
 }
 
-static void fill_image(const ma_heatmap *h, const ma_axis *colors, cairo_surface_t *image, size_t width, size_t height) {
+static void fill_image(const ma_heatmap *h, const ma_axis *colors, cairo_surface_t *image, size_t width,
+                       size_t height) {
   unsigned char *data = cairo_image_surface_get_data(image);
   size_t stride = (size_t)cairo_image_surface_get_stride(image), rows = h->values.rows, columns = h->values.columns;
   cairo_surface_flush(image);
   for (size_t y = 0; y < height; y++) {
     for (size_t x = 0; x < width; x++) {
-      double value = block_value(&h->values, y * rows / height, (y + 1) * rows / height, x * columns / width, (x + 1) * columns / width);
+      double value = block_value(&h->values, y * rows / height, (y + 1) * rows / height, x * columns / width,
+                                 (x + 1) * columns / width);
       ma_color c = color_of(h, colors, value);
-      uint32_t pixel = (uint32_t)lround(255 * c.r) << 16 | (uint32_t)lround(255 * c.g) << 8 | (uint32_t)lround(255 * c.b);
+      uint32_t pixel =
+          (uint32_t)lround(255 * c.r) << 16 | (uint32_t)lround(255 * c.g) << 8 | (uint32_t)lround(255 * c.b);
       memcpy(data + y * stride + 4 * x, &pixel, 4);
     }
   }
@@ -118,8 +123,10 @@ static void heatmap_draw(const ma_mark *mark, ma_canvas *canvas, const ma_frame 
   const ma_heatmap *h = (const ma_heatmap *)mark;
   ma_axis colors;
   fit_colors(h, canvas, &colors, 1, 0);
-  if (h->values.rows * h->values.columns <= MAX_RECTANGLES) draw_rectangles(h, canvas, f, &colors);
-  else draw_image(h, canvas, f, &colors);
+  if (h->values.rows * h->values.columns <= MAX_RECTANGLES)
+    draw_rectangles(h, canvas, f, &colors);
+  else
+    draw_image(h, canvas, f, &colors);
   ma_axis_release(&colors);
 }
 
@@ -141,7 +148,8 @@ static double heatmap_side(const ma_mark *mark, ma_canvas *canvas, ma_box box, b
   const ma_heatmap *h = (const ma_heatmap *)mark;
   double s = canvas->scale;
   ma_box bar = {box.right + BAR_GAP * s, box.top, box.right + (BAR_GAP + BAR_WIDTH) * s, box.bottom};
-  ma_text_style style = {.size = BAR_LABEL * s, .h = 0.5, .v = 0, .angle = -M_PI / 2, .limit = box.bottom - box.top, .lines = 2};
+  ma_text_style style = {
+      .size = BAR_LABEL * s, .h = 0.5, .v = 0, .angle = -M_PI / 2, .limit = box.bottom - box.top, .lines = 2};
   ma_axis colors;
   if (!h->has_bar) return 0;
   fit_colors(h, canvas, &colors, box.bottom, box.top);
@@ -163,4 +171,9 @@ static void heatmap_release(ma_mark *mark) {
   ma_label_release(&h->bar_label);
 }
 
-const ma_mark_kind ma_heatmap_kind = {.name = "heatmap", .size = sizeof(ma_heatmap), .span = heatmap_span, .draw = heatmap_draw, .side = heatmap_side, .release = heatmap_release};
+const ma_mark_kind ma_heatmap_kind = {.name = "heatmap",
+                                      .size = sizeof(ma_heatmap),
+                                      .span = heatmap_span,
+                                      .draw = heatmap_draw,
+                                      .side = heatmap_side,
+                                      .release = heatmap_release};

@@ -51,8 +51,10 @@ static void fit_axes(ma_panel *panel, ma_canvas *canvas, ma_box box, ma_extent o
   panel->frame.y.is_vertical = true;
   panel->frame.x.has_labels = !panel->hides_x;
   panel->frame.y.has_labels = !panel->hides_y;
-  ma_axis_fit(&panel->frame.x, canvas, &panel->x_span, &f->x, box.left, box.right, (is_map ? 0.24 : 0.35) * outer.height);
-  ma_axis_fit(&panel->frame.y, canvas, &panel->y_span, &f->y, box.bottom, box.top, (is_map ? 0.24 : 0.35) * outer.width);
+  ma_axis_fit(&panel->frame.x, canvas, &panel->x_span, &f->x, box.left, box.right,
+              (is_map ? 0.24 : 0.35) * outer.height);
+  ma_axis_fit(&panel->frame.y, canvas, &panel->y_span, &f->y, box.bottom, box.top,
+              (is_map ? 0.24 : 0.35) * outer.width);
 }
 
 static double label_room(ma_canvas *canvas, const ma_label *label, double room) {
@@ -89,7 +91,11 @@ void ma_panel_measure(ma_panel *panel, ma_canvas *canvas, ma_box box, ma_extent 
   const ma_figure *f = panel->figure;
   double least = LEAST_MARGIN * canvas->scale;
   panel->margins = (ma_box){least, least + title_room(panel, canvas, outer.width - 2 * least), least, least};
-  if (filling_mark(f)) return;
+  if (filling_mark(f)) {
+    panel->margins.bottom +=
+        fmax(label_room(canvas, &f->x.label, outer.width / 2), label_room(canvas, &f->y.label, outer.width / 2));
+    return;
+  }
   box = trimmed(panel, box);
   fit_axes(panel, canvas, box, outer);
   if (canvas->st != MA_OK) return;
@@ -139,6 +145,14 @@ static void draw_labels(const ma_panel *panel, ma_canvas *canvas, ma_box box) {
   ma_text_put(canvas, &f->y.label, box.left - panel->frame.y.depth - gap, (box.top + box.bottom) / 2, style);
 }
 
+/* Where a mark has axes of its own they run below it, one on each side. */
+static void draw_labels_below(const ma_panel *panel, ma_canvas *canvas, ma_box box) {
+  double width = box.right - box.left, middle = (box.left + box.right) / 2, y = box.bottom + LABEL_GAP * canvas->scale;
+  double drawn = fmin(width, 1.35 * (box.bottom - box.top));
+  ma_text_put(canvas, &panel->figure->x.label, middle - 0.22 * drawn, y, label_style(canvas, width / 2));
+  ma_text_put(canvas, &panel->figure->y.label, middle + 0.3 * drawn, y, label_style(canvas, width / 2));
+}
+
 void ma_panel_draw(ma_panel *panel, ma_canvas *canvas, ma_box box) {
   const ma_figure *f = panel->figure;
   ma_frame *frame = &panel->frame;
@@ -161,6 +175,7 @@ void ma_panel_draw(ma_panel *panel, ma_canvas *canvas, ma_box box) {
   } else {
     frame->box = box;
     f->marks[0]->kind->draw(f->marks[0], canvas, frame);
+    draw_labels_below(panel, canvas, box);
   }
   ma_text_put(canvas, &title, (box.left + box.right) / 2, box.top - above,
               title_style(canvas, box.right - box.left + fmin(m.left, m.right) * 2));

@@ -147,7 +147,7 @@ struct ma_mark_kind {
   void (*release)(ma_mark *mark);
 };
 
-bool ma_colormap_diverges(const ma_colormap *map); /* its middle means 0 */
+bool ma_colormap_diverges(const ma_colormap *map);            /* its middle means 0 */
 ma_color ma_colormap_at(const ma_colormap *map, double part); /* 0 .. 1 */
 
 /* ---- legend ---- */

@@ -11,7 +11,7 @@ local M = {}
 ---@class massact.Figure
 ---@field handle userdata
 ---@field n_colored integer marks that took a colour of the palette
----@field cells? integer rows of a square heat map
+---@field cells? integer rows of a square heat map or of 3-D bars
 local Figure = {}
 Figure.__index = Figure
 
@@ -37,6 +37,7 @@ local allowed = {
   ["bars: a group"] = set "label values errors color",
   histogram = set "values bins range label color alpha",
   heatmap = set "values x_labels y_labels map range scale colorbar square",
+  bars3d = set "values x_labels y_labels z_label color",
   hline = set "y label color style",
   vline = set "x label color style",
   note = set "x y text color h",
@@ -146,6 +147,17 @@ function Figure:heatmap(options)
   return self
 end
 
+---A bar for each element over a floor of rows (tokens, from the left) and columns (dims, into the picture); the height is
+---marked at 0, half and maximum.  Labels at 0, 1, ... or { place, label } each, numbers where there are none.
+---@param options {values: number[][]|massact.Tensor, x_labels?: table, y_labels?: table, z_label?: massact.Label, color?: string}
+---@return massact.Figure
+function Figure:bars3d(options)
+  check("bars3d", options)
+  self.cells = (type(options.values) == "table" or type(options.values) == "userdata") and #options.values or nil
+  core.figure.add(self.handle, "bars3d", with(options, { color = options.color or "royalblue" }))
+  return self
+end
+
 ---A line across the plot at a height.
 ---@param options {y: number, label?: massact.Label, color?: string, style?: "solid"|"dashed"|"dotted"}
 ---@return massact.Figure
@@ -174,7 +186,7 @@ end
 
 -- ---- grids ----
 
--- Inches of a panel by itself: heat maps as large as the labels of their rows need.
+-- Inches of a panel by itself: heat maps and 3-D bars as large as the labels of their rows need.
 local function panel_size(figures)
   local cells
   for _, figure in ipairs(figures) do cells = math.max(cells or 0, figure.cells or 0) end
