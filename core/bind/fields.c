@@ -116,20 +116,18 @@ void bind_read_label(lua_State *L, const char *what, const char *name, ma_label 
   lua_pop(L, 1);
 }
 
-/* Ticks: the item on top of the stack becomes tick i. */
+/* The item on top of the stack becomes tick i. */
 static void read_tick(lua_State *L, const char *what, ma_ticks *out, size_t i) {
+  bool is_pair = false;
   out->places[i] = (double)i;
-  if (lua_istable(L, -1) && bind_item(L, -1, 1) == LUA_TNUMBER) {
-    out->places[i] = lua_tonumber(L, -1);
-    bind_item(L, -2, 2);
-    read_label(L, what, &out->labels[i]);
-    lua_pop(L, 2);
-  } else if (lua_istable(L, -1)) {
+  if (lua_istable(L, -1)) {
+    is_pair = bind_item(L, -1, 1) == LUA_TNUMBER;
+    if (is_pair) out->places[i] = lua_tonumber(L, -1);
     lua_pop(L, 1);
-    read_label(L, what, &out->labels[i]);
-  } else {
-    read_label(L, what, &out->labels[i]);
   }
+  if (is_pair) bind_item(L, -1, 2);
+  read_label(L, what, &out->labels[i]);
+  if (is_pair) lua_pop(L, 1);
 }
 
 static void give_empty_text(lua_State *L, ma_label *label) {

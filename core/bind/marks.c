@@ -139,15 +139,43 @@ static void read_histogram(lua_State *L, ma_mark *mark, const ma_figure *figure)
   if (ma_histogram_count(histogram, values, (int)bins, low, high, figure->x.scale, &err) != MA_OK) bind_raise(L, &err);
 }
 
+static void read_heatmap(lua_State *L, ma_mark *mark, const ma_figure *figure) {
+  static const char *const names[] = {"YlGnBu", "viridis", "magma", "cividis", "coolwarm", NULL};
+  ma_heatmap *h = (ma_heatmap *)mark;
+  (void)figure;
+  h->low = h->high = NAN;
+  bind_read_matrix(L, "heatmap", "values", &h->values);
+  bind_read_ticks(L, "heatmap", "x_labels", &h->x_ticks);
+  bind_read_ticks(L, "heatmap", "y_labels", &h->y_ticks);
+  h->map = ma_colormap_find(names[bind_read_choice(L, "heatmap", "map", names, 0)]);
+  bind_read_range(L, "heatmap", "range", &h->low, &h->high);
+  h->scale = bind_read_scale(L, "heatmap", "scale");
+  if (h->scale == MA_SCALE_LOG && (h->low <= 0 || h->high <= 0))
+    bind_error(L, "heatmap: range is above 0 on a log scale");
+  h->has_bar = bind_read_flag(L, "has_bar");
+  bind_read_label(L, "heatmap", "bar_label", &h->bar_label);
+  h->is_square = bind_read_flag(L, "square");
+}
+
+static void read_bars3d(lua_State *L, ma_mark *mark, const ma_figure *figure) {
+  ma_bars3d *bars = (ma_bars3d *)mark;
+  (void)figure;
+  bind_read_matrix(L, "bars3d", "values", &bars->values);
+  bind_read_ticks(L, "bars3d", "x_labels", &bars->x_ticks);
+  bind_read_ticks(L, "bars3d", "y_labels", &bars->y_ticks);
+  bind_read_label(L, "bars3d", "z_label", &bars->z_label);
+}
+
 /* ---- adding ---- */
 
 static const struct {
   const char *name;
   const ma_mark_kind *kind;
   void (*read)(lua_State *L, ma_mark *mark, const ma_figure *figure);
-} kinds[] = {{"line", &ma_line_kind, read_line}, {"scatter", &ma_scatter_kind, read_scatter},
-             {"rule", &ma_rule_kind, read_rule}, {"note", &ma_note_kind, read_note},
-             {"bars", &ma_bars_kind, read_bars}, {"histogram", &ma_histogram_kind, read_histogram}};
+} kinds[] = {{"line", &ma_line_kind, read_line},          {"scatter", &ma_scatter_kind, read_scatter},
+             {"rule", &ma_rule_kind, read_rule},          {"note", &ma_note_kind, read_note},
+             {"bars", &ma_bars_kind, read_bars},          {"histogram", &ma_histogram_kind, read_histogram},
+             {"heatmap", &ma_heatmap_kind, read_heatmap}, {"bars3d", &ma_bars3d_kind, read_bars3d}};
 
 /* add(figure, kind, fields) */
 int bind_figure_add(lua_State *L) {

@@ -45,13 +45,16 @@ static double side_width(const ma_figure *f, ma_canvas *canvas, ma_box box, bool
 
 static void fit_axes(ma_panel *panel, ma_canvas *canvas, ma_box box, ma_extent outer) {
   const ma_figure *f = panel->figure;
+  bool is_map = panel->x_span.is_upright; /* labels on both axes: less room for each */
   panel->frame.box = box;
   panel->frame.x.is_vertical = false;
   panel->frame.y.is_vertical = true;
   panel->frame.x.has_labels = !panel->hides_x;
   panel->frame.y.has_labels = !panel->hides_y;
-  ma_axis_fit(&panel->frame.x, canvas, &panel->x_span, &f->x, box.left, box.right, 0.35 * outer.height);
-  ma_axis_fit(&panel->frame.y, canvas, &panel->y_span, &f->y, box.bottom, box.top, 0.35 * outer.width);
+  ma_axis_fit(&panel->frame.x, canvas, &panel->x_span, &f->x, box.left, box.right,
+              (is_map ? 0.24 : 0.35) * outer.height);
+  ma_axis_fit(&panel->frame.y, canvas, &panel->y_span, &f->y, box.bottom, box.top,
+              (is_map ? 0.24 : 0.35) * outer.width);
 }
 
 static double label_room(ma_canvas *canvas, const ma_label *label, double room) {
@@ -76,11 +79,24 @@ static ma_legend_place first_choice(const ma_panel *panel) {
   return f->legend;
 }
 
+/* The part of the room for a plot that it takes where its aspect is set. */
+static ma_box trimmed(const ma_panel *panel, ma_box box) {
+  double aspect = panel->x_span.aspect, width = box.right - box.left, height = box.bottom - box.top;
+  if (!(aspect > 0)) return box;
+  double across = fmax(0, width - height * aspect) / 2, down = fmax(0, height - width / aspect) / 2;
+  return (ma_box){box.left + across, box.top + down, box.right - across, box.bottom - down};
+}
+
 void ma_panel_measure(ma_panel *panel, ma_canvas *canvas, ma_box box, ma_extent outer) {
   const ma_figure *f = panel->figure;
   double least = LEAST_MARGIN * canvas->scale;
   panel->margins = (ma_box){least, least + title_room(panel, canvas, outer.width - 2 * least), least, least};
-  if (filling_mark(f)) return;
+  if (filling_mark(f)) {
+    panel->margins.bottom +=
+        fmax(label_room(canvas, &f->x.label, outer.width / 2), label_room(canvas, &f->y.label, outer.width / 2));
+    return;
+  }
+  box = trimmed(panel, box);
   fit_axes(panel, canvas, box, outer);
   if (canvas->st != MA_OK) return;
   const ma_axis *x = &panel->frame.x, *y = &panel->frame.y;
@@ -129,6 +145,14 @@ static void draw_labels(const ma_panel *panel, ma_canvas *canvas, ma_box box) {
   ma_text_put(canvas, &f->y.label, box.left - panel->frame.y.depth - gap, (box.top + box.bottom) / 2, style);
 }
 
+/* Where a mark has axes of its own they run below it, one on each side. */
+static void draw_labels_below(const ma_panel *panel, ma_canvas *canvas, ma_box box) {
+  double width = box.right - box.left, middle = (box.left + box.right) / 2, y = box.bottom + LABEL_GAP * canvas->scale;
+  double drawn = fmin(width, 1.35 * (box.bottom - box.top));
+  ma_text_put(canvas, &panel->figure->x.label, middle - 0.22 * drawn, y, label_style(canvas, width / 2));
+  ma_text_put(canvas, &panel->figure->y.label, middle + 0.3 * drawn, y, label_style(canvas, width / 2));
+}
+
 void ma_panel_draw(ma_panel *panel, ma_canvas *canvas, ma_box box) {
   const ma_figure *f = panel->figure;
   ma_frame *frame = &panel->frame;
@@ -136,6 +160,7 @@ void ma_panel_draw(ma_panel *panel, ma_canvas *canvas, ma_box box) {
   ma_label title = panel_title(panel);
   double above = TITLE_GAP * canvas->scale;
   if (!filling_mark(f)) {
+    box = trimmed(panel, box);
     fit_axes(panel, canvas, box,
              (ma_extent){box.right - box.left + m.left + m.right, box.bottom - box.top + m.top + m.bottom});
     if (canvas->st != MA_OK) return;
@@ -150,6 +175,7 @@ void ma_panel_draw(ma_panel *panel, ma_canvas *canvas, ma_box box) {
   } else {
     frame->box = box;
     f->marks[0]->kind->draw(f->marks[0], canvas, frame);
+    draw_labels_below(panel, canvas, box);
   }
   ma_text_put(canvas, &title, (box.left + box.right) / 2, box.top - above,
               title_style(canvas, box.right - box.left + fmin(m.left, m.right) * 2));

@@ -70,6 +70,7 @@ typedef struct ma_span {
   bool has_no_grid;
   bool is_upright; /* labels that do not fit beside each other are turned by 90 degrees, not slanted */
   bool has_integers;
+  double aspect; /* of x: width over height that the plot should have; 0: any */
   const ma_ticks *ticks;
 } ma_span;
 
@@ -146,7 +147,7 @@ struct ma_mark_kind {
   void (*release)(ma_mark *mark);
 };
 
-typedef struct ma_colormap ma_colormap;
+bool ma_colormap_diverges(const ma_colormap *map);            /* its middle means 0 */
 ma_color ma_colormap_at(const ma_colormap *map, double part); /* 0 .. 1 */
 
 /* ---- legend ---- */

@@ -1,5 +1,6 @@
 /* Ranges, scales and ticks: what an axis is before it has labels. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -114,7 +115,7 @@ static void set_range(ma_axis *a, const ma_span *span, const ma_axis_options *op
   if (!isnan(options->low) && (!is_log || options->low > 0)) a->low = within_reason(options->low);
   if (!isnan(options->high) && (!is_log || options->high > 0)) a->high = within_reason(options->high);
   if (a->low == a->high) a->high = is_log ? a->low * 10 : a->low + fmax(1, fabs(a->low));
-  if (span->is_reversed && isnan(options->low) && isnan(options->high)) {
+  if (span->is_reversed && a->low < a->high) {
     double low = a->low;
     a->low = a->high;
     a->high = low;
@@ -217,12 +218,18 @@ static void symlog_ticks(ma_axis *a, ma_canvas *canvas, int wanted) {
     if ((last - e) % every == 0 && is_inside(a, pow(10, e))) power_tick(a, canvas, 1, e, is_plain);
 }
 
+static int by_place(const void *a, const void *b) {
+  double x = ((const ma_tick *)a)->at, y = ((const ma_tick *)b)->at;
+  return (x > y) - (x < y);
+}
+
 static void named_ticks(ma_axis *a, ma_canvas *canvas, const ma_ticks *ticks) {
   for (size_t i = 0; i < ticks->n; i++) {
     if (!ma_axis_takes(a, ticks->places[i]) || !is_inside(a, ticks->places[i])) continue;
     ma_tick *tick = add_tick(a, canvas, ticks->places[i]);
     if (tick) tick->label = &ticks->labels[i];
   }
+  if (a->n_ticks > 1) qsort(a->ticks, a->n_ticks, sizeof *a->ticks, by_place);
 }
 
 void ma_axis_release(ma_axis *a) {

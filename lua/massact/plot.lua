@@ -11,6 +11,7 @@ local M = {}
 ---@class massact.Figure
 ---@field handle userdata
 ---@field n_colored integer marks that took a colour of the palette
+---@field cells? integer rows of a square heat map or of 3-D bars
 local Figure = {}
 Figure.__index = Figure
 
@@ -35,6 +36,8 @@ local allowed = {
   bars = set "labels values errors groups label color",
   ["bars: a group"] = set "label values errors color",
   histogram = set "values bins range label color alpha",
+  heatmap = set "values x_labels y_labels map range scale colorbar square",
+  bars3d = set "values x_labels y_labels z_label color",
   hline = set "y label color style",
   vline = set "x label color style",
   note = set "x y text color h",
@@ -120,6 +123,41 @@ function Figure:histogram(options)
   return self
 end
 
+-- Rows and columns of a list of rows or a tensor.
+local function size_of(values)
+  if type(values) == "userdata" then return table.unpack(values:shape()) end
+  return #values, type(values[1]) == "table" and #values[1] or 0
+end
+
+---A cell for each element, row 0 on top; NaN and minus infinity are masked.  Labels at 0, 1, ... or { place, label } each.
+---The colours go from the least to the largest value (coolwarm: as far below zero as above) unless a range says otherwise;
+---colorbar: true, its label, or false.  Cells are square where rows and columns are as many, unless `square` says otherwise.
+---@param options {values: number[][]|massact.Tensor, x_labels?: table, y_labels?: table, map?: "YlGnBu"|"viridis"|"magma"|"cividis"|"coolwarm", range?: number[], scale?: "linear"|"log"|"symlog", colorbar?: boolean|massact.Label, square?: boolean}
+---@return massact.Figure
+function Figure:heatmap(options)
+  check("heatmap", options)
+  local square, bar = options.square, options.colorbar
+  if square == nil and (type(options.values) == "table" or type(options.values) == "userdata") then
+    local rows, columns = size_of(options.values)
+    square = rows == columns
+    self.cells = square and rows or nil
+  end
+  core.figure.add(self.handle, "heatmap", with(options, { square = square, has_bar = bar ~= false,
+    bar_label = type(bar) ~= "boolean" and bar or nil }))
+  return self
+end
+
+---A bar for each element over a floor of rows (tokens, from the left) and columns (dims, into the picture); the height is
+---marked at 0, half and maximum.  Labels at 0, 1, ... or { place, label } each, numbers where there are none.
+---@param options {values: number[][]|massact.Tensor, x_labels?: table, y_labels?: table, z_label?: massact.Label, color?: string}
+---@return massact.Figure
+function Figure:bars3d(options)
+  check("bars3d", options)
+  self.cells = (type(options.values) == "table" or type(options.values) == "userdata") and #options.values or nil
+  core.figure.add(self.handle, "bars3d", with(options, { color = options.color or "royalblue" }))
+  return self
+end
+
 ---A line across the plot at a height.
 ---@param options {y: number, label?: massact.Label, color?: string, style?: "solid"|"dashed"|"dotted"}
 ---@return massact.Figure
@@ -148,6 +186,15 @@ end
 
 -- ---- grids ----
 
+-- Inches of a panel by itself: heat maps and 3-D bars as large as the labels of their rows need.
+local function panel_size(figures)
+  local cells
+  for _, figure in ipairs(figures) do cells = math.max(cells or 0, figure.cells or 0) end
+  if not cells or cells == 0 then return 3.2, 2.7 end
+  local side = math.min(math.max(0.11 * cells + 1.2, 2.9), 7)
+  return 1.08 * side, side
+end
+
 ---Figures as panels of one page, row by row, their plots of one size; `share_x` and `share_y` give them one range and leave
 ---out the labels inside the grid; legend = "shared": one above all.
 ---@param figures massact.Figure[]
@@ -164,8 +211,9 @@ function M.grid(figures, options)
   local columns = options.columns or math.min(4, #figures)
   if math.type(columns) ~= "integer" or columns < 1 then error("grid: columns is a whole number, 1 or more", 2) end
   columns = math.min(columns, #figures)
-  return setmetatable({ page = with(options, { figures = handles, columns = columns, width = options.width or 3.2 * columns,
-    height = options.height or 2.7 * math.ceil(#figures / columns) + (options.title and 0.5 or 0) }) }, Grid)
+  local width, height = panel_size(figures)
+  return setmetatable({ page = with(options, { figures = handles, columns = columns, width = options.width or width * columns,
+    height = options.height or height * math.ceil(#figures / columns) + (options.title and 0.5 or 0) }) }, Grid)
 end
 
 -- ---- files ----
