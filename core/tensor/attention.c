@@ -217,7 +217,7 @@ done:
 static const ma_rule attention_rule = {"attention", attention_back}, scores_rule = {"attention_scores", scores_back},
                      mix_rule = {"attention_mix", mix_back};
 
-/* ---- attention ---- */
+/* ---- the operations ---- */
 
 ma_status ma_attention(ma_tensor *out, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
                        const ma_attention_how *how, ma_error *err) {
@@ -254,7 +254,7 @@ ma_status ma_attention_and_tally(ma_tensor *out, ma_tensor *received, ma_tensor 
   int64_t probs_shape[4] = {q->shape[0], q->shape[2], q->shape[1], k->shape[1] + (how->extra_key ? 1 : 0)};
   MA_TRY(ma_op_output(&op, MA_F32, 4, q->shape));
   MA_TRY(tally_outputs(&second, &third, probs_shape));
-  MA_TRY(ma_op_run(&op, attention_and_tally, op.out, received, entropy, q, k, v, how, err));
+  MA_TRY(ma_op_run(&op, attention_and_tally, op.out, second.out, third.out, q, k, v, how, err));
   const ma_tensor *inputs[] = {q, k, v, how->extra_key, how->extra_value};
   MA_TRY(record(&op, &attention_rule, inputs, how, q->shape[2], false));
 done:
@@ -303,10 +303,11 @@ ma_status ma_attention_tally(ma_tensor *received, ma_tensor *entropy, const ma_t
   ma_op op = ma_op_begin("attention_tally", received, err), second = ma_op_begin("attention_tally", entropy, err);
   ma_status st = MA_OK;
   MA_TRY(ma_op_plain(&op, probs));
+  op.is_tracked = false; /* tallies are for reading: no tape */
   second.device = op.device;
   if (probs->n_dims != 4 || probs->dtype != MA_F32) MA_TRY(ma_op_misfit(&op, probs, probs));
   MA_TRY(tally_outputs(&op, &second, probs->shape));
-  MA_TRY(ma_op_run(&op, attention_tally, received, entropy, probs, err));
+  MA_TRY(ma_op_run(&op, attention_tally, op.out, second.out, probs, err));
 done:
   ma_op_end(&second, st);
   return ma_op_end(&op, st);

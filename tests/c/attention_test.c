@@ -14,6 +14,7 @@
 #include "base/threads.h"
 #include "tensor/backend.h"
 #include "tensor/ops.h"
+#include "tensor/tape.h"
 
 typedef struct attention_case {
   int64_t B, Tq, Tk, H, G, d, window;
@@ -192,6 +193,41 @@ static void check_rounded(const ma_tensor *q, const ma_tensor *k, const ma_tenso
   }
 }
 
+/* Gradients of q, k, v, with seed 1 everywhere, from attention or from attention with tallies. */
+static void gradients(ma_tensor grads[3], bool tallies) {
+  ma_error err = {0};
+  int64_t q_shape[4] = {2, 70, 4, 8}, k_shape[4] = {2, 70, 2, 8};
+  ma_tensor q = make(4, q_shape, 1), k = make(4, k_shape, 2), v = make(4, k_shape, 3);
+  ma_tensor z = {0}, received = {0}, entropy = {0}, loss = {0}, probs = {0};
+  ma_tensor *inputs[3] = {&q, &k, &v};
+  ma_attention_how how = {.scale = 0.3f};
+  for (int i = 0; i < 3; i++) assert_int_equal(ma_tensor_require_grad(inputs[i], true, &err), MA_OK);
+  if (tallies) assert_int_equal(ma_attention_and_tally(&z, &received, &entropy, &q, &k, &v, &how, &err), MA_OK);
+  else assert_int_equal(ma_attention(&z, &q, &k, &v, &how, &err), MA_OK);
+  assert_true(ma_tensor_is_tracked(&z) && !ma_tensor_is_tracked(&received) && !ma_tensor_is_tracked(&entropy));
+  assert_int_equal(ma_attention_scores(&probs, &q, &k, &how, &err), MA_OK);
+  ma_tensor_release(&received);
+  assert_int_equal(ma_attention_tally(&received, NULL, &probs, &err), MA_OK);
+  assert_false(ma_tensor_is_tracked(&received));
+  assert_int_equal(ma_reduce(&loss, MA_REDUCE_sum, &z, MA_ALL, false, &err), MA_OK);
+  assert_int_equal(ma_backward(&loss, NULL, false, NULL, &err), MA_OK);
+  for (int i = 0; i < 3; i++) assert_int_equal(ma_tensor_grad(&grads[i], inputs[i], &err), MA_OK);
+  ma_tensor *all[] = {&q, &k, &v, &z, &received, &entropy, &loss, &probs};
+  for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ma_tensor_release(all[i]);
+}
+
+static void tallies_leave_gradients_alone(void **state) {
+  (void)state;
+  ma_tensor with[3] = {{0}, {0}, {0}}, without[3] = {{0}, {0}, {0}};
+  gradients(with, true);
+  gradients(without, false);
+  for (int i = 0; i < 3; i++) {
+    same_bytes(&with[i], &without[i]);
+    ma_tensor_release(&with[i]);
+    ma_tensor_release(&without[i]);
+  }
+}
+
 /* ---- all of a case ---- */
 
 static void run_case(const attention_case *c) {
@@ -261,6 +297,7 @@ static void losses_agree(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(attention_is_what_its_formula_says), cmocka_unit_test(tallies_check_their_inputs),
-                                     cmocka_unit_test(tallies_of_edited_probabilities), cmocka_unit_test(losses_agree)};
+                                     cmocka_unit_test(tallies_of_edited_probabilities),
+                                     cmocka_unit_test(tallies_leave_gradients_alone), cmocka_unit_test(losses_agree)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
