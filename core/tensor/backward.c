@@ -220,6 +220,31 @@ static ma_status collect(list *found, ma_node *root, ma_error *err) {
   return MA_OK;
 }
 
+/* Undoes what collect did. */
+static void forget(list *found) {
+  for (size_t i = 0; i < found->n; i++) {
+    found->nodes[i]->is_seen = false;
+    found->nodes[i]->n_waiting = 0;
+    ma_tensor_release(&found->nodes[i]->incoming);
+    ma_node_release(found->nodes[i]);
+  }
+  ma_free(found->nodes);
+}
+
+size_t ma_tape_bytes(const ma_tensor *t) {
+  list found = {0};
+  size_t bytes = 0;
+  if (!ma_tensor_is_tracked(t) || !t->storage->node->rule) return 0;
+  if (collect(&found, t->storage->node, NULL) == MA_OK)
+    for (size_t n = 0; n < found.n; n++)
+      for (int i = 0; i <= found.nodes[n]->n_inputs; i++) {
+        const ma_tensor *saved = &found.nodes[n]->kept[i].tensor;
+        if (saved->storage) bytes += saved->storage->bytes;
+      }
+  forget(&found);
+  return bytes;
+}
+
 static ma_status check_saved(const ma_node *node, ma_error *err) {
   for (int i = 0; i <= node->n_inputs; i++) {
     const ma_kept *k = &node->kept[i];
@@ -294,14 +319,7 @@ ma_status ma_backward(const ma_tensor *loss, const ma_tensor *seed, bool keeps, 
   ma_tensor_release(&one);
   if (root->rule) MA_TRY(walk(root, keeps, context, err));
 done:
-  for (size_t i = 0; i < found.n; i++) {
-    ma_node *node = found.nodes[i];
-    node->is_seen = false;
-    node->n_waiting = 0;
-    ma_tensor_release(&node->incoming);
-    ma_node_release(node);
-  }
-  ma_free(found.nodes);
+  forget(&found);
   ma_tensor_release(&one);
   return st;
 }

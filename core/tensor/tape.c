@@ -21,6 +21,8 @@ ma_status ma_node_new(ma_node **out, const ma_tensor *of, const ma_rule *rule, i
   node->n_refs = 1;
   node->rule = rule;
   node->n_inputs = n_inputs;
+  node->kept[n_inputs].tensor = *of;
+  node->kept[n_inputs].tensor.storage = NULL;
   node->device = of->storage->device;
   node->n_elements = (int64_t)(of->storage->bytes / ma_dtype_describe(of->dtype)->bytes);
   *out = node;
@@ -88,6 +90,21 @@ ma_status ma_tensor_require_grad(ma_tensor *t, bool on, ma_error *err) {
   return st;
 }
 
+static ma_status nothing_more(ma_node *node, const ma_tensor *g, ma_error *err) {
+  (void)node;
+  (void)g;
+  (void)err;
+  return MA_OK;
+}
+
+static const ma_rule beginning = {"a beginning", nothing_more};
+
+ma_status ma_tensor_begin(ma_tensor *t, ma_error *err) {
+  ma_status st = ma_storage_check(t->storage, err);
+  if (st != MA_OK || t->storage->node) return st;
+  return ma_node_new(&t->storage->node, t, &beginning, 0, err);
+}
+
 /* ---- what is saved ---- */
 
 /* The elements of `t`, held so that later recorded writes do not reach them. */
@@ -124,7 +141,6 @@ ma_status ma_tape_record(ma_tensor *out, const ma_record *r, ma_error *err) {
     const ma_tensor *t = i < r->n ? r->inputs[i] : out;
     if (!t) continue;
     if (i < r->n) note(&node->kept[i], t);
-    else node->kept[i].tensor = *t, node->kept[i].tensor.storage = NULL;
     if (r->reads >> i & 1u) MA_TRY(save(&node->kept[i], t, err));
   }
   MA_TRY(ma_storage_split(out->storage, err));
@@ -133,11 +149,6 @@ ma_status ma_tape_record(ma_tensor *out, const ma_record *r, ma_error *err) {
 done:
   ma_node_release(node);
   return st;
-}
-
-size_t ma_tape_bytes(const ma_tensor *t) {
-  (void)t;
-  return 0;
 }
 
 /* ---- writes ---- */
@@ -205,8 +216,6 @@ ma_status ma_tape_write(ma_tensor *out, const ma_tensor *value, ma_error *err) {
   MA_TRY(ma_node_new(&node, out, &write_rule, 2, err));
   if (!is_all) note(&node->kept[0], &before);
   note(&node->kept[1], value);
-  node->kept[2].tensor = *out;
-  node->kept[2].tensor.storage = NULL;
   if (s->lender[0]) MA_TRY(ma_storage_split(s, err));
   else MA_TRY(make_writable(s, out->dtype, !is_all, err));
   raw.is_detached = from.is_detached = true;

@@ -35,6 +35,10 @@ static inline bool ma_tensor_is_tracked(const ma_tensor *t) { return t->storage 
 ma_status ma_tensor_require_grad(ma_tensor *t, bool on, ma_error *err);
 bool ma_tensor_is_leaf(const ma_tensor *t);
 
+/* Gives a computed tensor that is not on the tape a node without inputs: from here on it is followed, and gradients that arrive
+ * are seen (ma_tensor_keep_grad, ma_tensor_watch).  Nothing where it has a node. */
+ma_status ma_tensor_begin(ma_tensor *t, ma_error *err);
+
 /* What ma_op_record (op_common.h) says about a call: see there. */
 typedef struct ma_record {
   const ma_rule *rule;
