@@ -21,6 +21,7 @@ find_package(PNG REQUIRED)
 find_package(PkgConfig REQUIRED)
 massact_require(LUA lua5.4 liblua5.4-dev)
 massact_require(CAIRO cairo libcairo2-dev)
+massact_require(PANGO pangocairo>=1.44 libpango1.0-dev) # 1.44: glyphs at fractions of a pixel
 massact_require(PCRE2 libpcre2-8>=10.40 libpcre2-dev) # 10.40: \p{Alphabetic} and its like
 massact_require(UTF8PROC libutf8proc libutf8proc-dev)
 massact_require(JANSSON jansson>=2.10 libjansson-dev)

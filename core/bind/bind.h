@@ -32,6 +32,10 @@
 #define BIND_POINT "massact.Point"
 #define BIND_HANDLE "massact.Handle"
 #define BIND_FIGURE "massact.Figure"
+#define BIND_PAGE "massact.Page"
+#define BIND_PICTURE "massact.Picture"
+#define BIND_TEXTS "massact.Texts"
+#define BIND_NUMBERS "massact.Numbers"
 
 /* Registry field: what lua_pcall calls with an error while its stack is whole; a function, or nil. */
 #define BIND_MESSAGE_HANDLER "massact.message_handler"
@@ -74,8 +78,14 @@ void bind_charge(lua_State *L, size_t bytes);
 
 /* ---- tensors ---- */
 
-/* The tensor at `index`, alive. */
+/* The tensor at `index`, alive.  Under no_grad one that the tape follows is replaced there by its detached self. */
 ma_tensor *bind_check_tensor(lua_State *L, int index);
+ma_tensor *bind_check_raw_tensor(lua_State *L, int index); /* never replaced */
+/* The tensor at `index` as the output of an operation; borrowed.  Always another ma_tensor than any input, so that a recorded
+ * write goes to the storage, and all its views see it. */
+ma_tensor bind_target(lua_State *L, int index);
+bool bind_records(lua_State *L); /* not within no_grad */
+ma_tensor *bind_stand_in(lua_State *L, int index, ma_tensor *t);
 ma_tensor *bind_test_tensor(lua_State *L, int index); /* NULL: something else; dead ones raise */
 /* An armed, empty Tensor on the stack, to be filled in place. */
 ma_tensor *bind_new_tensor(lua_State *L);

@@ -1,120 +1,101 @@
-/* Figures: lua/massact/plot.lua describes one as a table, which is drawn when it is saved. */
+/* Figures and pages.  lua/massact/plot.lua describes a figure's frame and each mark as tables, which are copied at
+ * once, so that what is wrong is said where it is written; a page is described when it is saved. */
 #include "plot/figure.h"
 
 #include <math.h>
-#include <string.h>
 
 #include "base/memory.h"
-#include "bind/bind.h"
+#include "bind/fields.h"
+
+/* ---- figures ---- */
 
 static int figure_gc(lua_State *L) {
   ma_figure_release(luaL_checkudata(L, 1, BIND_FIGURE));
   return 0;
 }
 
-/* ---- fields of the table on top of the stack ---- */
-
-static void read_text(lua_State *L, const char *name, char **out) {
-  ma_error err;
-  if (bind_field(L, -1, name) != LUA_TNIL && ma_strdup(out, luaL_checkstring(L, -1), &err) != MA_OK) bind_raise(L, &err);
-  lua_pop(L, 1);
+static void read_axis(lua_State *L, ma_axis_options *axis, const char *label, const char *scale, const char *range,
+                      const char *ticks) {
+  bind_read_label(L, "figure", label, &axis->label);
+  axis->scale = bind_read_scale(L, "figure", scale);
+  bind_read_range(L, "figure", range, &axis->low, &axis->high);
+  bind_read_ticks(L, "figure", ticks, &axis->ticks);
+  if (axis->scale == MA_SCALE_LOG && (axis->low <= 0 || axis->high <= 0))
+    bind_error(L, "figure: %s is above 0 on a log scale", range);
 }
 
-static void read_number(lua_State *L, const char *name, double *out) {
-  if (bind_field(L, -1, name) != LUA_TNIL) *out = luaL_checknumber(L, -1);
-  lua_pop(L, 1);
-}
-
-static bool read_flag(lua_State *L, const char *name) {
-  bind_field(L, -1, name);
-  bool value = lua_toboolean(L, -1);
-  lua_pop(L, 1);
-  return value;
-}
-
-/* A list of numbers; what is no number becomes NaN, which is not drawn. */
-static size_t read_numbers(lua_State *L, const char *name, double **out) {
-  ma_error err;
-  bind_field(L, -1, name);
-  luaL_checktype(L, -1, LUA_TTABLE);
-  size_t n = (size_t)bind_length(L, -1);
-  if (MA_NEW(out, n, &err) != MA_OK) bind_raise(L, &err);
-  for (size_t i = 0; i < n; i++) {
-    int fits;
-    bind_item(L, -1, (lua_Integer)i + 1);
-    (*out)[i] = lua_tonumberx(L, -1, &fits);
-    if (!fits) (*out)[i] = NAN;
-    lua_pop(L, 1);
-  }
-  lua_pop(L, 1);
-  return n;
-}
-
-static void read_color(lua_State *L, ma_color *out) {
-  bind_field(L, -1, "color");
-  const char *name = luaL_optstring(L, -1, "blue");
-  if (!ma_color_parse(out, name)) bind_error(L, "no color '%s'; there are names such as blue, and #rrggbb", name);
-  lua_pop(L, 1);
-}
-
-/* ---- marks ---- */
-
-static void read_series(lua_State *L, ma_figure *f) {
-  ma_error err;
-  bind_field(L, -1, "lines");
-  size_t n = (size_t)bind_length(L, -1);
-  if (MA_NEW(&f->series, n, &err) != MA_OK) bind_raise(L, &err);
-  f->n_series = n;
-  for (size_t i = 0; i < n; i++) {
-    ma_series *s = &f->series[i];
-    bind_item(L, -1, (lua_Integer)i + 1);
-    s->n = read_numbers(L, "y", &s->y);
-    if (read_numbers(L, "x", &s->x) != s->n) bind_error(L, "line: x and y differ in length");
-    read_text(L, "label", &s->label);
-    read_color(L, &s->color);
-    s->has_markers = read_flag(L, "marker");
-    lua_pop(L, 1);
-  }
-  lua_pop(L, 1);
-}
-
-static void read_bars(lua_State *L, ma_figure *f) {
-  ma_error err;
-  if (bind_field(L, -1, "labels") == LUA_TTABLE) {
-    size_t n = (size_t)bind_length(L, -1);
-    if (MA_NEW(&f->labels, n, &err) != MA_OK) bind_raise(L, &err);
-    f->n_labels = n;
-    for (size_t i = 0; i < n; i++) {
-      bind_item(L, -1, (lua_Integer)i + 1);
-      if (ma_strdup(&f->labels[i], luaL_checkstring(L, -1), &err) != MA_OK) bind_raise(L, &err);
-      lua_pop(L, 1);
-    }
-    bind_field(L, -2, "groups");
-    size_t n_groups = (size_t)bind_length(L, -1);
-    if (MA_NEW(&f->groups, n_groups, &err) != MA_OK) bind_raise(L, &err);
-    f->n_groups = n_groups;
-    for (size_t g = 0; g < n_groups; g++) {
-      bind_item(L, -1, (lua_Integer)g + 1);
-      if (read_numbers(L, "values", &f->groups[g].values) != n) bind_error(L, "bars: a value for each label is wanted");
-      read_text(L, "label", &f->groups[g].label);
-      read_color(L, &f->groups[g].color);
-      lua_pop(L, 1);
-    }
-    lua_pop(L, 1);
-  }
-  lua_pop(L, 1);
-}
-
-/* save(path, figure, dpi, {key, value, ...}) */
-static int figure_save(lua_State *L) {
-  ma_error err;
-  const char *path = luaL_checkstring(L, 1);
-  luaL_checktype(L, 2, LUA_TTABLE);
-  double dpi = luaL_optnumber(L, 3, 200);
-  lua_settop(L, 4);
+/* new(options) */
+static int figure_new(lua_State *L) {
+  static const char *const places[] = {"auto",        "none",         "above", "top left", "top right",
+                                       "bottom left", "bottom right", "top",   "bottom",   "left",
+                                       "right",       "center",       NULL};
+  luaL_checktype(L, 1, LUA_TTABLE);
   ma_figure *f = bind_new(L, BIND_FIGURE, sizeof *f, 0);
   ma_figure_init(f);
-  size_t n_pairs = lua_istable(L, 4) ? (size_t)bind_length(L, 4) : 0;
+  lua_pushvalue(L, 1);
+  bind_read_number(L, "figure", "width", &f->width);
+  bind_read_number(L, "figure", "height", &f->height);
+  bind_read_label(L, "figure", "title", &f->title);
+  read_axis(L, &f->x, "x_label", "x_scale", "x_range", "x_ticks");
+  read_axis(L, &f->y, "y_label", "y_scale", "y_range", "y_ticks");
+  f->x.has_integers = bind_read_flag(L, "integers");
+  f->legend = (ma_legend_place)bind_read_choice(L, "figure", "legend", places, MA_LEGEND_AUTO);
+  lua_pop(L, 1);
+  return 1;
+}
+
+/* ---- pages ---- */
+
+static int page_gc(lua_State *L) {
+  ma_page *page = luaL_checkudata(L, 1, BIND_PAGE);
+  ma_free(page->figures);
+  ma_label_release(&page->title);
+  ma_label_release(&page->x_label);
+  ma_label_release(&page->y_label);
+  *page = (ma_page){0};
+  return 0;
+}
+
+/* The page that the table at `index` describes; its list keeps the figures alive. */
+static const ma_page *read_page(lua_State *L, int index) {
+  ma_error err;
+  static const char *const legends[] = {"shared", NULL};
+  luaL_checktype(L, index, LUA_TTABLE);
+  ma_page *page = bind_new(L, BIND_PAGE, sizeof *page, 0);
+  lua_pushvalue(L, index);
+  bind_field(L, -1, "figures");
+  size_t n = (size_t)bind_length(L, -1);
+  if (MA_NEW(&page->figures, n, &err) != MA_OK) bind_raise(L, &err);
+  for (size_t i = 0; i < n; i++) {
+    bind_item(L, -1, (lua_Integer)i + 1);
+    page->figures[i] = luaL_checkudata(L, -1, BIND_FIGURE);
+    lua_pop(L, 1);
+  }
+  page->n_figures = n;
+  lua_pop(L, 1);
+  double columns = 0;
+  bind_read_number(L, "grid", "columns", &columns);
+  bind_read_number(L, "grid", "width", &page->width);
+  bind_read_number(L, "grid", "height", &page->height);
+  bind_read_label(L, "grid", "title", &page->title);
+  bind_read_label(L, "grid", "x_label", &page->x_label);
+  bind_read_label(L, "grid", "y_label", &page->y_label);
+  page->columns = (int)fmin(fmax(columns, 0), 1e6);
+  page->shares_x = bind_read_flag(L, "share_x");
+  page->shares_y = bind_read_flag(L, "share_y");
+  page->shares_legend = bind_read_choice(L, "grid", "legend", legends, 1) == 0;
+  lua_pop(L, 1);
+  if (n > 0 && page->columns == 0) page->width = page->figures[0]->width, page->height = page->figures[0]->height;
+  return page;
+}
+
+/* save(path, page, dpi, {key, value, ...}) */
+static int page_save(lua_State *L) {
+  ma_error err;
+  const char *path = luaL_checkstring(L, 1);
+  double dpi = luaL_checknumber(L, 3);
+  lua_settop(L, 4);
+  size_t n_pairs = (size_t)bind_length(L, 4);
   const char **metadata = lua_newuserdatauv(L, (n_pairs + 1) * sizeof *metadata, 0);
   for (size_t i = 0; i < n_pairs; i++) {
     bind_item(L, 4, (lua_Integer)i + 1);
@@ -122,24 +103,62 @@ static int figure_save(lua_State *L) {
     lua_pop(L, 1);
   }
   metadata[n_pairs] = NULL;
-  lua_pushvalue(L, 2);
-  read_number(L, "width", &f->width);
-  read_number(L, "height", &f->height);
-  read_text(L, "title", &f->title);
-  read_text(L, "x_label", &f->x_label);
-  read_text(L, "y_label", &f->y_label);
-  f->y_scale = read_flag(L, "is_log") ? MA_SCALE_LOG : MA_SCALE_LINEAR;
-  f->has_integer_x = read_flag(L, "integers");
-  read_series(L, f);
-  read_bars(L, f);
-  if (ma_figure_save(f, path, dpi, metadata, &err) != MA_OK) return bind_raise(L, &err);
+  if (ma_page_save(read_page(L, 2), path, dpi, metadata, &err) != MA_OK) return bind_raise(L, &err);
   return 0;
 }
 
+static int texts_gc(lua_State *L) {
+  ma_texts_release(luaL_checkudata(L, 1, BIND_TEXTS));
+  return 0;
+}
+
+/* texts(page): a list of strings. */
+static int page_texts(lua_State *L) {
+  ma_error err;
+  ma_texts *texts = bind_new(L, BIND_TEXTS, sizeof *texts, 0);
+  if (ma_page_texts(read_page(L, 1), texts, &err) != MA_OK) return bind_raise(L, &err);
+  lua_createtable(L, (int)texts->n, 0);
+  for (size_t i = 0; i < texts->n; i++) {
+    lua_pushstring(L, texts->at[i]);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
+/* ---- pictures ---- */
+
+static int picture_gc(lua_State *L) {
+  ma_picture_release(luaL_checkudata(L, 1, BIND_PICTURE));
+  return 0;
+}
+
+/* read(path): width, height, bytes (three a pixel, row by row), metadata. */
+static int picture_read(lua_State *L) {
+  ma_error err;
+  const char *path = luaL_checkstring(L, 1);
+  ma_picture *picture = bind_new(L, BIND_PICTURE, sizeof *picture, 0);
+  if (ma_picture_read(picture, path, &err) != MA_OK) return bind_raise(L, &err);
+  lua_pushinteger(L, picture->width);
+  lua_pushinteger(L, picture->height);
+  lua_pushlstring(L, (const char *)picture->pixels, 3 * (size_t)picture->width * (size_t)picture->height);
+  lua_newtable(L);
+  for (size_t i = 0; i + 1 < picture->metadata.n; i += 2) {
+    lua_pushstring(L, picture->metadata.at[i + 1]);
+    lua_setfield(L, -2, picture->metadata.at[i]);
+  }
+  return 4;
+}
+
 int bind_open_figure(lua_State *L) {
-  static const luaL_Reg meta[] = {{"__gc", figure_gc}, {NULL, NULL}};
-  static const luaL_Reg functions[] = {{"save", figure_save}, {NULL, NULL}};
-  bind_class(L, BIND_FIGURE, meta, NULL);
+  static const luaL_Reg figure[] = {{"__gc", figure_gc}, {NULL, NULL}}, page[] = {{"__gc", page_gc}, {NULL, NULL}},
+                        texts[] = {{"__gc", texts_gc}, {NULL, NULL}}, picture[] = {{"__gc", picture_gc}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"new", figure_new},   {"add", bind_figure_add}, {"save", page_save},
+                                       {"texts", page_texts}, {"read", picture_read},   {NULL, NULL}};
+  bind_class(L, BIND_FIGURE, figure, NULL);
+  bind_class(L, BIND_PAGE, page, NULL);
+  bind_class(L, BIND_TEXTS, texts, NULL);
+  bind_class(L, BIND_PICTURE, picture, NULL);
+  bind_open_marks(L);
   luaL_newlib(L, functions);
   return 1;
 }

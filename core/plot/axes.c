@@ -1,94 +1,178 @@
-/* Ranges, ticks and their texts. */
+/* Axes with their labels: measured and thinned out until they fit, then drawn. */
 #include <math.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "plot/plot_internal.h"
 
-/* U+2212 for the hyphen that printf writes. */
-static void real_minus(char *text, size_t size) {
-  char copy[MA_TICK_TEXT];
-  size_t at = 0;
-  snprintf(copy, sizeof copy, "%s", text);
-  for (const char *c = copy; *c && at + 4 < size; c++) {
-    if (*c == '-') {
-      memcpy(text + at, "\xE2\x88\x92", 3);
-      at += 3;
-    } else {
-      text[at++] = *c;
-    }
+static const double TICK_LENGTH = 3.5, TICK_GAP = 3, TICK_SIZE = 10, SLANT = -M_PI / 5;
+
+static ma_label tick_label(const ma_tick *tick) { return tick->label ? *tick->label : ma_plain(tick->text); }
+
+static bool is_marked(const ma_tick *tick) {
+  const ma_label *l = tick->label;
+  return l && (l->is_bold || l->color.r + l->color.g + l->color.b > 0);
+}
+
+static bool has_text(const ma_tick *tick) { return !tick->is_minor && tick_label(tick).text[0] != '\0'; }
+
+/* ---- fitting ---- */
+
+/* The least distance of neighbours that have a text. */
+static double least_slot(const ma_axis *a) {
+  double least = INFINITY, last = NAN;
+  for (size_t i = 0; i < a->n_ticks; i++) {
+    if (!has_text(&a->ticks[i]) || a->ticks[i].is_hidden) continue;
+    double at = ma_axis_place(a, a->ticks[i].at);
+    if (!isnan(last)) least = fmin(least, fabs(at - last));
+    last = at;
   }
-  text[at] = '\0';
+  return least;
 }
 
-void ma_number_text(char text[MA_TICK_TEXT], double value) {
-  double size = fabs(value);
-  if (size != 0 && (size >= 1e6 || size < 1e-3)) {
-    int exponent = (int)floor(log10(size));
-    snprintf(text, MA_TICK_TEXT, "%.2fe%d", value / pow(10, exponent), exponent);
-  } else if (size >= 1e4) {
-    snprintf(text, MA_TICK_TEXT, "%.0f", value);
-  } else if (size >= 1e3) {
-    snprintf(text, MA_TICK_TEXT, "%.1f", value);
-  } else if (size >= 1) {
-    snprintf(text, MA_TICK_TEXT, "%.2f", value);
-  } else {
-    snprintf(text, MA_TICK_TEXT, "%.3g", value);
+/* Do level texts along x stand apart? */
+static bool are_apart(const ma_axis *a, ma_canvas *canvas, ma_text_style style) {
+  double end = -INFINITY, gap = 0.6 * style.size;
+  for (size_t i = 0; i < a->n_ticks; i++) {
+    if (!has_text(&a->ticks[i]) || a->ticks[i].is_hidden) continue;
+    ma_label label = tick_label(&a->ticks[i]);
+    double half = ma_text_measure(canvas, &label, style).width / 2, at = ma_axis_place(a, a->ticks[i].at);
+    if (at - half < end + gap) return false;
+    end = at + half;
   }
-  real_minus(text, MA_TICK_TEXT);
+  return true;
 }
 
-/* The step 1, 2 or 5 times a power of ten that gives about `wanted` ticks. */
-static double nice_step(double range, int wanted) {
-  double rough = range / wanted, power = pow(10, floor(log10(rough))), part = rough / power;
-  return (part < 1.5 ? 1 : part < 3 ? 2 : part < 7 ? 5 : 10) * power;
+/* Numbers: every second, third ... keeps its text until they stand apart. */
+static void thin_numbers(ma_axis *a, ma_canvas *canvas, ma_text_style style) {
+  for (size_t every = 2; every < 64 && !are_apart(a, canvas, style); every++) {
+    size_t k = 0;
+    for (size_t i = 0; i < a->n_ticks; i++) a->ticks[i].is_hidden = has_text(&a->ticks[i]) && k++ % every != 0;
+  }
 }
 
-static void add_tick(ma_axis *a, double value, const char *format) {
-  if (a->n_ticks == MA_MAX_TICKS) return;
-  a->ticks[a->n_ticks] = value;
-  snprintf(a->texts[a->n_ticks], MA_TICK_TEXT, format, value);
-  real_minus(a->texts[a->n_ticks++], MA_TICK_TEXT);
-}
-
-static void fit_linear(ma_axis *a, bool integers, int wanted) {
-  double step = nice_step(a->high - a->low, wanted);
-  if (integers && step < 1) step = 1;
-  const char *format = step >= 1 && fabs(a->high) < 1e6 ? "%.0f" : "%g";
-  for (double k = ceil(a->low / step - 1e-9); k * step <= a->high + 1e-9 * step; k++)
-    add_tick(a, k == 0 ? 0 : k * step, format);
-}
-
-/* Decades, thinned out where there are many; 2 and 5 between them where there are few. */
-static void fit_log(ma_axis *a) {
-  int first = (int)ceil(log10(a->low) - 1e-9), last = (int)floor(log10(a->high) + 1e-9);
-  int every = (last - first) / 8 + 1;
-  for (int e = first - 1; e <= last; e++) {
-    static const double parts[] = {1, 2, 5};
-    for (int p = 0; p < (last - first < 2 ? 3 : 1); p++) {
-      double value = parts[p] * pow(10, e);
-      if (value < a->low * (1 - 1e-9) || value > a->high * (1 + 1e-9) || (p == 0 && (e - first) % every != 0)) continue;
-      bool plain = value >= 1e-3 && value < 1e6;
-      add_tick(a, value, plain ? "%g" : "%.0e");
-      if (!plain && a->n_ticks) snprintf(a->texts[a->n_ticks - 1], MA_TICK_TEXT, "%ge%d", parts[p], e);
+/* Labels nearer to each other than `apart` lose their text; marked ones keep theirs before others. */
+static void thin_labels(ma_axis *a, double apart) {
+  for (int pass = 0; pass < 2; pass++) {
+    for (size_t i = 0; i < a->n_ticks; i++) {
+      ma_tick *tick = &a->ticks[i];
+      bool is_free = true;
+      if (is_marked(tick) != (pass == 0) || !has_text(tick)) continue;
+      double at = ma_axis_place(a, tick->at);
+      /* Ticks come in order, so that kept neighbours are near in the list. */
+      for (size_t k = i; is_free && k-- > 0 && fabs(ma_axis_place(a, a->ticks[k].at) - at) < apart;)
+        is_free = !(has_text(&a->ticks[k]) && !a->ticks[k].is_hidden && (pass == 1 || is_marked(&a->ticks[k])));
+      for (size_t k = i + 1;
+           pass == 1 && is_free && k < a->n_ticks && fabs(ma_axis_place(a, a->ticks[k].at) - at) < apart; k++)
+        is_free = !(is_marked(&a->ticks[k]) && !a->ticks[k].is_hidden);
+      tick->is_hidden = !is_free;
     }
   }
 }
 
-void ma_axis_fit(ma_axis *a, ma_scale scale, double low, double high, bool integers, int wanted) {
-  *a = (ma_axis){.scale = scale, .low = low, .high = high};
-  if (!(a->high > a->low)) {
-    /* One value, or none: room on both sides of it. */
-    double room = a->low == 0 ? 1 : fabs(a->low) * 0.5;
-    a->low = scale == MA_SCALE_LOG ? low / 2 : low - room;
-    a->high = scale == MA_SCALE_LOG ? low * 2 : low + room;
+/* Sets size and angle, and hides what has no room. */
+static void arrange(ma_axis *a, ma_canvas *canvas, bool is_named) {
+  double slot = least_slot(a), size = TICK_SIZE * canvas->scale;
+  a->size = size;
+  a->angle = 0;
+  if (!a->is_vertical && (!isfinite(slot) || are_apart(a, canvas, (ma_text_style){.size = size}))) return;
+  if (!a->is_vertical && !is_named) {
+    thin_numbers(a, canvas, (ma_text_style){.size = size});
+    return;
   }
-  if (scale == MA_SCALE_LOG) fit_log(a);
-  else fit_linear(a, integers, wanted);
+  if (!a->is_vertical) a->angle = !a->is_upright && slot > 1.4 * size ? SLANT : -M_PI / 2;
+  double line = 1.17 * size; /* what DejaVu Serif takes */
+  if (slot < line) {
+    a->size = size * fmax(0.55, slot / line);
+    thin_labels(a, 1.1 * a->size);
+  }
 }
 
-double ma_axis_place(const ma_axis *a, double value) {
-  double part = a->scale == MA_SCALE_LOG ? log(value / a->low) / log(a->high / a->low)
-                                         : (value - a->low) / (a->high - a->low);
-  return a->from + part * (a->to - a->from);
+static ma_text_style label_style(const ma_axis *a, double limit) {
+  ma_text_style style = {.size = a->size,
+                         .h = a->is_vertical || a->angle != 0 ? 1 : 0.5,
+                         .v = a->is_vertical ? 0.5 : 0,
+                         .angle = a->angle,
+                         .limit = limit,
+                         .lines = 1};
+  if (a->angle == -M_PI / 2) style.v = 0.5;
+  return style;
+}
+
+/* How far labels reach: away from the axis, and beyond its ends. */
+static void measure(ma_axis *a, ma_canvas *canvas, double limit) {
+  double ends[2] = {fmin(a->from, a->to), fmax(a->from, a->to)};
+  double deepest = 0, sine = fabs(sin(a->angle)), cosine = fabs(cos(a->angle));
+  a->before = a->after = 0;
+  a->limit = limit;
+  for (size_t i = 0; a->has_labels && i < a->n_ticks; i++) {
+    if (a->ticks[i].is_hidden || !has_text(&a->ticks[i])) continue;
+    ma_label label = tick_label(&a->ticks[i]);
+    ma_extent e = ma_text_measure(canvas, &label, label_style(a, limit));
+    double at = ma_axis_place(a, a->ticks[i].at);
+    deepest = fmax(deepest, a->is_vertical ? e.width : sine * e.width + cosine * e.height);
+    double half = a->is_vertical ? e.height / 2 : a->angle == 0 ? e.width / 2 : e.height / 2;
+    double back = a->angle == SLANT ? cosine * e.width : half;
+    a->before = fmax(a->before, ends[0] - (at - back));
+    a->after = fmax(a->after, at + half - ends[1]);
+  }
+  a->depth = (TICK_LENGTH + (deepest > 0 ? TICK_GAP : 0)) * canvas->scale + deepest;
+}
+
+void ma_axis_fit(ma_axis *a, ma_canvas *canvas, const ma_span *span, const ma_axis_options *options, double from,
+                 double to, double limit) {
+  double length = fabs(to - from), room = (a->is_vertical ? 3.4 : 6.5) * TICK_SIZE * canvas->scale;
+  a->scale = span->scale;
+  a->from = from;
+  a->to = to;
+  a->is_upright = span->is_upright;
+  a->has_grid = !span->has_no_grid;
+  ma_axis_range(a, canvas, span, options, (int)fmin(fmax(length / room, 2), 10));
+  if (canvas->st != MA_OK) return;
+  arrange(a, canvas, options->ticks.n > 0 || span->ticks);
+  measure(a, canvas, limit);
+}
+
+/* ---- drawing ---- */
+
+void ma_axis_draw_grid(const ma_axis *a, ma_canvas *canvas, ma_box box) {
+  cairo_t *cr = canvas->cr;
+  if (!a->has_grid) return;
+  cairo_save(cr);
+  ma_set_stroke(canvas, MA_STROKE_DASHED, 0.7);
+  cairo_set_source_rgb(cr, 0.82, 0.82, 0.82);
+  for (size_t i = 0; i < a->n_ticks; i++) {
+    double at = ma_axis_place(a, a->ticks[i].at);
+    if (a->ticks[i].is_minor) continue;
+    cairo_move_to(cr, a->is_vertical ? box.left : at, a->is_vertical ? at : box.bottom);
+    cairo_line_to(cr, a->is_vertical ? box.right : at, a->is_vertical ? at : box.top);
+  }
+  cairo_stroke(cr);
+  cairo_restore(cr);
+}
+
+void ma_axis_draw(const ma_axis *a, ma_canvas *canvas, ma_box box, bool at_right) {
+  double length = TICK_LENGTH * canvas->scale, gap = TICK_GAP * canvas->scale, sign = at_right ? 1 : -1;
+  cairo_t *cr = canvas->cr;
+  ma_text_style style = label_style(a, a->limit);
+  if (at_right) style.h = 0;
+  ma_set_stroke(canvas, MA_STROKE_SOLID, 0.8);
+  cairo_set_source_rgb(cr, 0, 0, 0);
+  for (size_t i = 0; i < a->n_ticks; i++) {
+    const ma_tick *tick = &a->ticks[i];
+    double at = ma_axis_place(a, tick->at), reach = tick->is_minor ? 0.6 * length : length,
+           edge = at_right ? box.right : box.left;
+    if (tick->is_hidden && tick->label) continue;
+    cairo_move_to(cr, a->is_vertical ? edge : at, a->is_vertical ? at : box.bottom);
+    cairo_line_to(cr, a->is_vertical ? edge + sign * reach : at, a->is_vertical ? at : box.bottom + reach);
+  }
+  cairo_stroke(cr);
+  for (size_t i = 0; a->has_labels && i < a->n_ticks; i++) {
+    const ma_tick *tick = &a->ticks[i];
+    ma_label label = tick_label(tick);
+    double at = ma_axis_place(a, tick->at), edge = at_right ? box.right : box.left;
+    if (tick->is_hidden || !has_text(tick)) continue;
+    if (a->is_vertical)
+      ma_text_put(canvas, &label, edge + sign * (length + gap), at, style);
+    else
+      ma_text_put(canvas, &label, at + (a->angle == SLANT ? 0.4 * a->size : 0), box.bottom + length + gap, style);
+  }
 }

@@ -27,7 +27,7 @@ local function linear(ts, ys, lambda, gamma, t0)
     sg, sy, sgg, sgy, syy = sg + g, sy + y, sgg + g * g, sgy + g * y, syy + y * y
   end
   local det = n * sgg - sg * sg
-  if not (det > 1e-12 * n * sgg) then return 0, sy / n, syy - sy * sy / n end
+  if det <= 1e-12 * n * sgg then return 0, sy / n, syy - sy * sy / n end
   local A = (n * sgy - sg * sy) / det
   local K = (sy - A * sg) / n
   local squares = 0
