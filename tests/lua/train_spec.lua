@@ -19,12 +19,12 @@ local function counting()
     end
     return massact.tensor(rows, "i64")
   end
-  function self:next()
+  function self.next()
     self.n = self.n + 1
     return batch(self.n % 5)
   end
-  function self:state() return { n = self.n } end
-  function self:restore(state) self.n = state.n end
+  function self.state() return { n = self.n } end
+  function self.restore(_, state) self.n = state.n end
   function self.batches()
     local k = 0
     return function()
