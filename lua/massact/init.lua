@@ -124,7 +124,7 @@ local functions = {
   load = "load", family = "family", mitigation = "mitigation", create = "create", train = "train", options = "options", run = "run", windows = "data", detect = "detect",
   perplexity = "perplexity",
 }
-local modules = { tokenizer = true, plot = true, data = true, statistics = true, report = true, info = true, repl = true }
+local modules = { tokenizer = true, plot = true, data = true, statistics = true, gradient = true, report = true, info = true, repl = true }
 
 return setmetatable(massact, {
   __index = function(self, key)
