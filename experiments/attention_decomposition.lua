@@ -4,6 +4,7 @@ local massact = require "massact"
 local components = require "massact.components"
 local decomposition = require "massact.decomposition"
 local paper = require "massact.paper"
+local pictures = require "massact.component_plots"
 
 local run = massact.run(massact.options(paper.options(), "The attention's output split into what massive tokens and what the others add, by layer."))
 
@@ -26,4 +27,5 @@ for l, layer in ipairs(results.layers) do
   end
 end
 run:csv("attention_decomposition.csv", { "layer", "term", "mean_length", "share", "constancy" }, rows)
+run:draw("attention_output_decomposition.png", pictures.decomposition(results))
 run:finish()

@@ -3,6 +3,7 @@
 local massact = require "massact"
 local components = require "massact.components"
 local paper = require "massact.paper"
+local pictures = require "massact.component_plots"
 
 local run = massact.run(massact.options(paper.options(), "Attention that massive tokens receive from the tokens behind them, by layer."))
 
@@ -24,4 +25,5 @@ for l, layer in ipairs(results.layers) do
 end
 if where then run:say("they receive most at layer %d: %.1f %% of the attention of the %d tokens behind", where, 100 * most, #results.queries) end
 run:csv("attention_trajectory.csv", { "layer", "position", "token", "received" }, rows)
+run:draw("attention_trajec.png", pictures.trajectory(results))
 run:finish()

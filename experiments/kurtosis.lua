@@ -14,9 +14,5 @@ end)
 
 kurtosis.report(run, results)
 kurtosis.write(run, results)
-run:draw("kurtosis.png", kurtosis.figure(results, { { "token_first", "token kurtosis, first token", "red" },
-  { "token_rest", "token kurtosis, the rest", "blue" }, { "neuron_rms", "neuron-RMS kurtosis", "green" },
-  { "mean_activation", "excess kurtosis of mean activation", "orange" } }))
-run:draw("kurtosis_rest.png", kurtosis.figure(results, { { "token_rest", "token kurtosis", "blue" },
-  { "neuron_rms_rest", "neuron-RMS kurtosis", "green" }, { "mean_activation_rest", "excess kurtosis of mean activation", "orange" } }))
+run:draw("kurtosis.png", kurtosis.figure(results))
 run:finish()

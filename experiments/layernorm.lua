@@ -3,6 +3,7 @@
 local massact = require "massact"
 local components = require "massact.components"
 local paper = require "massact.paper"
+local pictures = require "massact.component_plots"
 
 local opt = massact.options(paper.options { layer = components.layer_option },
   "Hidden states before and after the norms, by layer, and by token and dim in one layer.")
@@ -29,8 +30,8 @@ local results = run:results(function(model)
       sizes[i] = { before = components.sizes(before, focus), after = components.sizes(after, focus) }
       if layer == close_up then
         local dims = components.dims({ before, after }, focus.dims, 32)
-        panels[#panels + 1] = { title = "into the norm of " .. norm.name, values = components.magnitudes(before, dims), dims = dims }
-        panels[#panels + 1] = { title = "out of it", values = components.magnitudes(after, dims), dims = dims }
+        panels[#panels + 1] = { title = "Into the " .. norm.name, values = components.magnitudes(before, dims), dims = dims }
+        panels[#panels + 1] = { title = "Out of the " .. norm.name, values = components.magnitudes(after, dims), dims = dims }
       end
     end
     return { norms = sizes }
@@ -44,4 +45,6 @@ for l, layer in ipairs(results.layers) do
   for i, norm in ipairs(layer.norms) do components.add_rows(rows, { l - 1, results.norms[i].name }, norm) end
 end
 run:csv("layernorm.csv", components.columns("layer", "norm"), rows)
+run:draw("layernorm.png", pictures.close_up(results, 2))
+run:draw("layernorm_by_layer.png", pictures.norms(results))
 run:finish()

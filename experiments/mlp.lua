@@ -3,12 +3,13 @@
 local massact = require "massact"
 local components = require "massact.components"
 local paper = require "massact.paper"
+local pictures = require "massact.component_plots"
 
 local opt = massact.options(paper.options { layer = components.layer_option },
   "What goes in and out of the MLP, and what each layer adds to the massive activations.")
 local run = massact.run(opt)
 
-local stages = { { "mlp.norm", "into the MLP" }, { "mlp.act", "into its down projection" }, { "mlp.out", "out of the MLP" } }
+local stages = { { "mlp.norm", "Into the MLP" }, { "mlp.act", "Into its down projection" }, { "mlp.out", "Out of the MLP" } }
 
 local results = run:results(function(model)
   local focus, panels = components.focus(run, true), massact.json.array {}
@@ -44,4 +45,6 @@ end
 run:say("the largest step is %s's in layer %d: %.4g at position %d, dim %d", most.who, most.layer, most.step, most.at.position, most.at.dim)
 run:csv("mlp.csv", components.columns("layer"), rows)
 run:csv("mlp_writes.csv", { "layer", "position", "dim", "in", "attention", "mlp", "out" }, writes)
+run:draw("mlp.png", pictures.close_up(results, 3))
+run:draw("mlp_by_layer.png", pictures.mlp(results))
 run:finish()

@@ -14,5 +14,6 @@ local results = run:results(function() return run:timed("overflow", overflow.mea
 
 overflow.report(run, results)
 overflow.write(run, results)
-run:draw("overflow.png", overflow.figure(results))
+run:draw("overflow.png", overflow.shares_figure(results))
+run:draw("overflow_by_layer.png", overflow.figure(results))
 run:finish()

@@ -3,12 +3,13 @@
 local massact = require "massact"
 local components = require "massact.components"
 local paper = require "massact.paper"
+local pictures = require "massact.component_plots"
 
 local opt = massact.options(paper.options { layer = components.layer_option },
   "What goes in and out of the query, key and value projections at massive tokens, and the scores that they get.")
 local run = massact.run(opt)
 
-local stages = { { "attn.norm", "into the projections" }, { "attn.q", "queries" }, { "attn.k", "keys" }, { "attn.v", "values" } }
+local stages = { { "attn.norm", "Into the projections" }, { "attn.q", "Queries" }, { "attn.k", "Keys" }, { "attn.v", "Values" } }
 
 local results = run:results(function(model)
   local focus, panels = components.focus(run, true), massact.json.array {}
@@ -37,4 +38,6 @@ for l, layer in ipairs(results.layers) do
 end
 run:csv("qkv.csv", components.columns("layer"), rows)
 run:csv("qkv_scores.csv", { "layer", "massive", "ordinary", "extra_kv" }, scores)
+run:draw("qkv.png", pictures.close_up(results, 4))
+run:draw("qkv_by_layer.png", pictures.qkv(results))
 run:finish()

@@ -3,6 +3,7 @@
 local massact = require "massact"
 local components = require "massact.components"
 local paper = require "massact.paper"
+local pictures = require "massact.component_plots"
 
 local run = massact.run(massact.options(paper.options(), "Attention of a sentence, a heat map a layer: mean over heads."))
 local point = run.options.show_logits and "attn.scores" or "attn.probs"
@@ -35,4 +36,5 @@ for l, layer in ipairs(results.layers) do
   end
 end
 run:csv("self_attention.csv", { "layer", "query", "key", "value", "query_token", "key_token" }, rows)
+run:draw("self_attention.png", pictures.attention(results))
 run:finish()

@@ -17,7 +17,6 @@ local results = run:results(function() return run:timed("sinks", sinks.measure, 
 
 sinks.report(run, results)
 sinks.write(run, results)
-run:draw("sink_rate.png", sinks.attention_figure(results))
-run:draw("sink_rate_entropy.png", sinks.entropy_figure(results))
-run:draw("sink_rate_values.png", sinks.values_figure(results))
+run:draw("sink_rate_by_head.png", sinks.heads_figure(results))
+run:draw("sink_rate.png", sinks.figure(results))
 run:finish()

@@ -4,6 +4,7 @@ local massact = require "massact"
 local components = require "massact.components"
 local options = require "massact.options"
 local paper = require "massact.paper"
+local pictures = require "massact.component_plots"
 
 local opt = massact.options(paper.options {
   dims = { "integer", default = 32, help = "dims shown: massive ones, each layer's largest, and ordinary ones between them; 0: all" },
@@ -29,4 +30,5 @@ for l, layer in ipairs(results.layers) do
   end
 end
 run:csv("tokenwise.csv", { "layer", "position", "dim", "magnitude", "token" }, rows)
+run:draw("output_feature_tokenwise.png", pictures.tokenwise(results))
 run:finish()

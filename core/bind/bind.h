@@ -25,6 +25,8 @@
 #define BIND_TEXT "massact.TextFile"
 #define BIND_TOKENIZER "massact.Tokenizer"
 #define BIND_TRAINER "massact.Trainer"
+#define BIND_TOKEN_FILE "massact.TokenFile"
+#define BIND_TOKEN_WRITER "massact.TokenWriter"
 #define BIND_MODEL "massact.Model"
 #define BIND_CACHE "massact.Cache"
 #define BIND_POINT "massact.Point"
@@ -47,6 +49,7 @@ int bind_open_checkpoint(lua_State *L);
 void bind_open_writer(lua_State *L); /* into the checkpoint's table, on top of the stack */
 int bind_open_tokenizer(lua_State *L);
 void bind_open_trainer(lua_State *L); /* into the tokenizer's table */
+int bind_open_token_file(lua_State *L);
 int bind_open_json(lua_State *L);
 int bind_open_model(lua_State *L);
 int bind_open_figure(lua_State *L);
@@ -90,6 +93,13 @@ ma_tensor *bind_new_tensor(lua_State *L);
 void bind_filled_tensor(lua_State *L, const ma_tensor *t);
 /* The same for the tensor on top of the stack, which is returned; raises where making it failed. */
 int bind_made_tensor(lua_State *L, ma_status st, const ma_error *err);
+
+/* ---- tokenizers ---- */
+
+/* The tokenizer at `index`, open. */
+const ma_tokenizer *bind_check_tokenizer(lua_State *L, int index);
+/* SHA-256 of its vocabulary: of each id the length (u32, little-endian; 0xFFFFFFFF: not used) and the spelling. */
+void bind_sha256_of_tokenizer(lua_State *L, const ma_tokenizer *t, unsigned char digest[32]);
 
 /* ---- arguments ---- */
 

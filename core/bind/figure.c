@@ -92,8 +92,10 @@ static const ma_page *read_page(lua_State *L, int index) {
 /* save(path, page, dpi, {key, value, ...}) */
 static int page_save(lua_State *L) {
   ma_error err;
-  const char *path = luaL_checkstring(L, 1);
-  double dpi = luaL_checknumber(L, 3);
+  if (lua_type(L, 1) != LUA_TSTRING) return bind_error(L, "save: a path is wanted, not a %s", luaL_typename(L, 1));
+  if (lua_type(L, 3) != LUA_TNUMBER) return bind_error(L, "save: dpi is a number, not a %s", luaL_typename(L, 3));
+  const char *path = lua_tostring(L, 1);
+  double dpi = lua_tonumber(L, 3);
   lua_settop(L, 4);
   size_t n_pairs = (size_t)bind_length(L, 4);
   const char **metadata = lua_newuserdatauv(L, (n_pairs + 1) * sizeof *metadata, 0);

@@ -49,22 +49,21 @@ static void thin_numbers(ma_axis *a, ma_canvas *canvas, ma_text_style style) {
   }
 }
 
-/* Labels nearer to each other than `apart` lose their text; marked ones keep theirs before others. */
+/* Labels nearer to each other than `apart` lose their text; marked ones keep theirs before others.  Ticks come in
+ * order. */
 static void thin_labels(ma_axis *a, double apart) {
-  for (int pass = 0; pass < 2; pass++) {
-    for (size_t i = 0; i < a->n_ticks; i++) {
-      ma_tick *tick = &a->ticks[i];
-      bool is_free = true;
-      if (is_marked(tick) != (pass == 0) || !has_text(tick)) continue;
-      double at = ma_axis_place(a, tick->at);
-      /* Ticks come in order, so that kept neighbours are near in the list. */
-      for (size_t k = i; is_free && k-- > 0 && fabs(ma_axis_place(a, a->ticks[k].at) - at) < apart;)
-        is_free = !(has_text(&a->ticks[k]) && !a->ticks[k].is_hidden && (pass == 1 || is_marked(&a->ticks[k])));
-      for (size_t k = i + 1;
-           pass == 1 && is_free && k < a->n_ticks && fabs(ma_axis_place(a, a->ticks[k].at) - at) < apart; k++)
-        is_free = !(is_marked(&a->ticks[k]) && !a->ticks[k].is_hidden);
-      tick->is_hidden = !is_free;
-    }
+  double last_marked = INFINITY, last = INFINITY;
+  for (size_t i = 0; i < a->n_ticks; i++) {
+    ma_tick *tick = &a->ticks[i];
+    double at = ma_axis_place(a, tick->at);
+    if (!has_text(tick)) continue;
+    bool wins = is_marked(tick) && fabs(at - last_marked) >= apart;
+    tick->is_hidden = !wins && (is_marked(tick) || fabs(at - last) < apart);
+    if (wins)
+      for (size_t k = i; k-- > 0 && fabs(ma_axis_place(a, a->ticks[k].at) - at) < apart;)
+        a->ticks[k].is_hidden |= !is_marked(&a->ticks[k]);
+    if (wins) last_marked = at;
+    if (!tick->is_hidden) last = at;
   }
 }
 

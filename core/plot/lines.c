@@ -4,7 +4,16 @@
 #include "base/memory.h"
 #include "plot/plot_internal.h"
 
-static const double MARKER = 3; /* radius */
+static const double MARKER = 3;     /* radius */
+static const double COLUMN = 0.125; /* points nearer to each other along x than that are drawn as one stroke */
+
+/* The pen on its way along a line. */
+typedef struct point_run {
+  int n; /* points since it went down */
+  bool is_dashed;
+  int n_column; /* points of the column where it is */
+  double column, x, y, low, high;
+} point_run;
 
 static void span_points(const ma_numbers *x, const ma_numbers *y, ma_span *x_span, ma_span *y_span) {
   for (size_t i = 0; i < x->n; i++) {
@@ -58,28 +67,55 @@ static void draw_band(ma_canvas *canvas, const ma_frame *f, const ma_line *line)
   }
 }
 
+/* Draws on, and by pieces: cairo takes long over long paths that cross themselves. */
+static void go_to(ma_canvas *canvas, point_run *run, double x, double y) {
+  if (run->n++ == 0)
+    cairo_move_to(canvas->cr, x, y);
+  else
+    cairo_line_to(canvas->cr, x, y);
+  if (run->n % 500 != 0 || run->is_dashed) return;
+  cairo_stroke(canvas->cr);
+  cairo_move_to(canvas->cr, x, y);
+}
+
+/* Of points in one column a line shows its lowest, its highest and where it leaves; ends the column. */
+static void leave_column(ma_canvas *canvas, point_run *run) {
+  if (run->n_column > 2) go_to(canvas, run, run->x, run->low);
+  if (run->n_column > 2) go_to(canvas, run, run->x, run->high);
+  if (run->n_column > 1) go_to(canvas, run, run->x, run->y);
+  run->n_column = 0;
+}
+
+static void add_point(ma_canvas *canvas, point_run *run, double x, double y) {
+  double column = floor(x / COLUMN);
+  if (run->n_column > 0 && column != run->column) leave_column(canvas, run);
+  if (run->n_column++ == 0) {
+    go_to(canvas, run, x, y);
+    run->column = column;
+    run->low = run->high = y;
+  }
+  run->low = fmin(run->low, y);
+  run->high = fmax(run->high, y);
+  run->x = x;
+  run->y = y;
+}
+
 static void line_draw(const ma_mark *mark, ma_canvas *canvas, const ma_frame *f) {
   const ma_line *line = (const ma_line *)mark;
   cairo_t *cr = canvas->cr;
-  int n = 0; /* points since the pen went down */
+  point_run run = {.is_dashed = line->stroke != MA_STROKE_SOLID};
   if (line->low.n > 0) draw_band(canvas, f, line);
   ma_set_color(cr, mark->color, 1);
   ma_set_stroke(canvas, line->stroke, line->width);
   for (size_t i = 0; i < line->x.n; i++) {
-    if (!is_drawable(f, line->x.at[i], line->y.at[i])) {
-      n = 0;
+    if (is_drawable(f, line->x.at[i], line->y.at[i])) {
+      add_point(canvas, &run, ma_axis_place(&f->x, line->x.at[i]), ma_axis_place(&f->y, line->y.at[i]));
       continue;
     }
-    double x = ma_axis_place(&f->x, line->x.at[i]), y = ma_axis_place(&f->y, line->y.at[i]);
-    if (n++ == 0)
-      cairo_move_to(cr, x, y);
-    else
-      cairo_line_to(cr, x, y);
-    /* cairo takes long over long paths that cross themselves. */
-    if (n % 500 != 0 || line->stroke != MA_STROKE_SOLID) continue;
-    cairo_stroke(cr);
-    cairo_move_to(cr, x, y);
+    leave_column(canvas, &run);
+    run.n = 0;
   }
+  leave_column(canvas, &run);
   cairo_stroke(cr);
   if (line->has_markers) put_dots(canvas, f, &line->x, &line->y, canvas->scale * MARKER * (line->x.n > 60 ? 0.6 : 1));
 }

@@ -16,7 +16,6 @@ typedef struct ma_canvas {
   PangoLayout *layout;
   double scale;    /* of text, lines and gaps: smaller in small panels */
   ma_texts *texts; /* every string drawn is added here, or NULL */
-  bool is_mute;    /* no text is drawn */
   ma_status st;
   ma_error *err;
 } ma_canvas;

@@ -91,6 +91,10 @@ static ma_status save_png(const ma_page *page, const char *path, double dpi, con
     return ma_fail(err, MA_BAD_ARGUMENT,
                    "a picture of %g x %g pixels is out of range: each is 16 to 30000; change width, height or dpi",
                    width, height);
+  if (width * height > 4e8)
+    return ma_fail(err, MA_BAD_ARGUMENT,
+                   "a picture of %g x %g pixels is too large: 400 million are the most; change width, height or dpi",
+                   width, height);
   cairo_surface_t *surface = cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)width, (int)height);
   ma_status st = draw(page, surface, dpi / 72, NULL, err);
   cairo_surface_flush(surface);

@@ -6,7 +6,8 @@
 #include "base/memory.h"
 #include "plot/plot_internal.h"
 
-static const double HUGE_VALUE = 1e300; /* what lies beyond is drawn here: differences stay finite */
+/* What lies beyond is drawn here: differences stay finite, logarithms too. */
+static const double HUGE_VALUE = 1e300, TINY_VALUE = 1e-300;
 
 /* ---- spans ---- */
 
@@ -24,6 +25,7 @@ static double within_reason(double value) { return fmin(fmax(value, -HUGE_VALUE)
 void ma_span_add(ma_span *span, double value) {
   if (!isfinite(value) || (span->scale == MA_SCALE_LOG && value <= 0)) return;
   value = within_reason(value);
+  if (span->scale == MA_SCALE_LOG) value = fmax(value, TINY_VALUE);
   span->low = fmin(span->low, value);
   span->high = fmax(span->high, value);
   if (value != 0) span->least = fmin(span->least, fabs(value));
@@ -49,14 +51,14 @@ bool ma_axis_takes(const ma_axis *a, double value) {
 /* On a scale on which the axis is linear.  Symlog's linear part, -threshold .. threshold, is as long as two decades. */
 static double scaled(const ma_axis *a, double value) {
   value = within_reason(value);
-  if (a->scale == MA_SCALE_LOG) return log10(fmax(value, 1e-310));
+  if (a->scale == MA_SCALE_LOG) return log10(fmax(value, TINY_VALUE / 1e5));
   if (a->scale != MA_SCALE_SYMLOG) return value;
   double part = fabs(value) / a->threshold;
   return copysign(part <= 1 ? part : 1 + log10(part), value);
 }
 
 static double unscaled(const ma_axis *a, double at) {
-  if (a->scale == MA_SCALE_LOG) return pow(10, at);
+  if (a->scale == MA_SCALE_LOG) return fmax(pow(10, at), TINY_VALUE / 1e5);
   if (a->scale != MA_SCALE_SYMLOG) return at;
   return copysign(a->threshold * (fabs(at) <= 1 ? fabs(at) : pow(10, fabs(at) - 1)), at);
 }
@@ -99,11 +101,11 @@ static void set_range(ma_axis *a, const ma_span *span, const ma_axis_options *op
   a->high = is_seen ? span->high : is_log ? 10 : 1;
   /* Bars stand on 0; on a log scale on what is a bit lower than the least of them. */
   if (!isnan(span->base) && is_log)
-    a->low = fmin(a->low, span->base > 0 ? span->base : a->low / fmin(pow(fmax(a->high / a->low, 2), 0.25), 10));
+    a->low = fmin(a->low, span->base > 0 ? span->base : a->low / fmin(fmax(pow(a->high / a->low, 0.25), 1.5), 10));
   else if (!isnan(span->base))
     a->low = fmin(a->low, span->base), a->high = fmax(a->high, span->base);
-  if (!(a->high > a->low)) {
-    /* One value: room on both sides of it. */
+  if (!(a->high - a->low > 1e-12 * fmax(fabs(a->low), fabs(a->high)))) {
+    /* One value, as far as ticks can tell: room on both sides of it. */
     double value = a->low, room = value == 0 ? 1 : fabs(value) * 0.5;
     a->low = is_log ? value / 2 : value - room;
     a->high = is_log ? value * 2 : value + room;
@@ -112,8 +114,10 @@ static void set_range(ma_axis *a, const ma_span *span, const ma_axis_options *op
   double most = fmax(fabs(a->low), fabs(a->high));
   a->threshold = fmax(isfinite(span->least) ? lowest_of(span->least, 0) : 1, fmax(lowest_of(most, 6), 1e-300));
   add_room(a, span);
-  if (!isnan(options->low) && (!is_log || options->low > 0)) a->low = within_reason(options->low);
-  if (!isnan(options->high) && (!is_log || options->high > 0)) a->high = within_reason(options->high);
+  if (!isnan(options->low) && (!is_log || options->low > 0))
+    a->low = is_log ? fmax(options->low, TINY_VALUE) : within_reason(options->low);
+  if (!isnan(options->high) && (!is_log || options->high > 0))
+    a->high = is_log ? fmax(within_reason(options->high), TINY_VALUE) : within_reason(options->high);
   if (a->low == a->high) a->high = is_log ? a->low * 10 : a->low + fmax(1, fabs(a->low));
   if (span->is_reversed && a->low < a->high) {
     double low = a->low;

@@ -133,7 +133,7 @@ void ma_text_put(ma_canvas *canvas, const ma_label *label, double x, double y, m
   spelling s;
   PangoRectangle box;
   cairo_t *cr = canvas->cr;
-  if (canvas->is_mute || !label->text || !*label->text || !isfinite(x + y)) return;
+  if (!label->text || !*label->text || !isfinite(x + y)) return;
   ma_extent extent = set_text(canvas, label, style, &s);
   note_text(canvas, s.text);
   pango_layout_get_extents(canvas->layout, NULL, &box); /* its left edge, where lines are aligned within a width */

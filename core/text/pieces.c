@@ -46,19 +46,3 @@ ma_status ma_ids_add(ma_ids *out, int32_t id, ma_error *err) {
   if (st == MA_OK) out->ids[out->n++] = id;
   return st;
 }
-
-static bool is_blank(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
-size_t ma_text_cut(const char *text, size_t length, size_t least) {
-  enum { PATIENCE = 1 << 20 };
-  size_t fallback = 0, most = least + PATIENCE;
-  for (size_t at = least < 2 ? 2 : least; at < length && at <= most; at++) {
-    if (text[at - 1] != '\n') continue;
-    if (!is_blank(text[at - 2]) && !is_blank(text[at])) return at;
-    fallback = at;
-  }
-  if (length <= most) return 0;
-  if (fallback) return fallback;
-  while (((uint8_t)text[most] & 0xC0) == 0x80) most--;
-  return most;
-}

@@ -35,11 +35,6 @@ typedef struct ma_pieces {
 ma_status ma_pieces_add(ma_pieces *p, size_t at, size_t length, ma_error *err);
 void ma_pieces_release(ma_pieces *p);
 
-/* Where a long text may be cut, `least` bytes on or behind: after a line end between two characters that are no blanks, which no
- * usual pattern takes together with what follows.  After a MiB without one: after another line end, or anywhere between two
- * characters.  0: not inside this text, but more of it may tell. */
-size_t ma_text_cut(const char *text, size_t length, size_t least);
-
 /* A growing list of ids. */
 typedef struct ma_ids {
   int32_t *ids;

@@ -1,19 +1,13 @@
-/* Text to words with their counts, on all threads: what has come in is cut into pieces where that changes no word, each
- * thread counts pieces by itself, and the counts are added up at the end. */
+/* Text to words with their counts, on all threads: each counts pieces by itself, and the counts are added up at the end. */
 #include "text/train.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "base/threads.h"
 #include "base/utf8.h"
+#include "text/feed.h"
 #include "text/train_internal.h"
-
-enum {
-  PIECE_BYTES = 1 << 18, /* at least, except at the end of a document */
-  ROUND_BYTES = 1 << 23  /* counted at once */
-};
 
 typedef struct counter {
   ma_words words;
@@ -23,12 +17,8 @@ typedef struct counter {
 
 struct ma_trainer {
   ma_steps steps;
-  ma_text text;        /* taken, not counted */
-  ma_pieces closed;    /* pieces of it (spans alone) */
-  size_t open;         /* where the piece begins that is not closed yet */
-  size_t checked;      /* how much of the text is known to be UTF-8 */
-  size_t offset;       /* in its document, of the text's byte 0 */
-  counter *counters;   /* one a thread */
+  ma_feed feed;
+  counter *counters; /* one a thread */
   size_t n_counters;
 };
 
@@ -59,18 +49,17 @@ void ma_trainer_close(ma_trainer *t) {
   if (!t) return;
   for (size_t i = 0; i < t->n_counters; i++) ma_words_release(&t->counters[i].words);
   ma_free(t->counters);
-  ma_pieces_release(&t->closed);
-  ma_text_release(&t->text);
+  ma_feed_release(&t->feed);
   ma_steps_release(&t->steps);
   ma_free(t);
 }
 
 /* ---- counting ---- */
 
-static ma_status count_piece(const ma_trainer *t, ma_span piece, ma_words *words, ma_error *err) {
+static ma_status count_piece(const ma_trainer *t, ma_feed_piece piece, ma_words *words, ma_error *err) {
   ma_status st = MA_OK;
   ma_pieces cut = {0};
-  MA_TRY(ma_text_add(&cut.text, t->text.data + piece.at, piece.length, err));
+  MA_TRY(ma_text_add(&cut.text, t->feed.text.data + piece.at, piece.length, err));
   MA_TRY(ma_pieces_add(&cut, 0, piece.length, err));
   MA_TRY(ma_steps_apply(&t->steps, &cut, err));
   for (size_t i = 0; i < cut.n; i++)
@@ -83,7 +72,7 @@ done:
 static void count_pieces(void *self, size_t begin, size_t end) {
   const ma_trainer *t = self;
   counter *c = &t->counters[ma_thread_index()];
-  for (size_t i = begin; i < end && c->st == MA_OK; i++) c->st = count_piece(t, t->closed.spans[i], &c->words, &c->err);
+  for (size_t i = begin; i < end && c->st == MA_OK; i++) c->st = count_piece(t, t->feed.pieces[i], &c->words, &c->err);
 }
 
 static ma_status have_counters(ma_trainer *t, ma_error *err) {
@@ -96,64 +85,26 @@ static ma_status have_counters(ma_trainer *t, ma_error *err) {
   return MA_OK;
 }
 
-/* Counts the closed pieces; what is open moves to the front. */
+/* Counts the pieces that have come together. */
 static ma_status count_round(ma_trainer *t, ma_error *err) {
   ma_status st = MA_OK;
   MA_TRY(have_counters(t, err));
-  ma_parallel_for(t->closed.n, 1, count_pieces, t);
+  ma_parallel_for(t->feed.n_pieces, 1, count_pieces, t);
   for (size_t i = 0; i < t->n_counters; i++) {
     counter *c = &t->counters[i];
     if (c->st == MA_OK) continue;
     if (err) *err = c->err;
     MA_TRY(c->st);
   }
-  if (t->open) memmove(t->text.data, t->text.data + t->open, t->text.length - t->open);
-  t->text.length -= t->open;
-  t->checked -= t->open;
-  t->offset += t->open;
-  t->open = 0;
-  t->closed.n = 0;
-done:
-  return st;
-}
-
-/* ---- taking text ---- */
-
-static ma_status check_text(ma_trainer *t, bool ends, ma_error *err) {
-  const char *text = t->text.data + t->checked;
-  size_t length = t->text.length - t->checked, bad = length ? ma_utf8_bad_byte(text, length) : 0;
-  t->checked += bad;
-  /* The rest of a character may come with the next part. */
-  if (bad == length || (!ends && length - bad < 4)) return MA_OK;
-  return ma_fail(err, MA_BAD_ARGUMENT, "the text is not UTF-8: byte 0x%02X at offset %zu", (uint8_t)text[bad],
-                 t->offset + t->checked);
-}
-
-/* Closes the pieces that are long enough. */
-static ma_status close_pieces(ma_trainer *t, ma_error *err) {
-  ma_status st = MA_OK;
-  while (t->checked - t->open >= PIECE_BYTES) {
-    size_t end = ma_text_cut(t->text.data + t->open, t->checked - t->open, PIECE_BYTES);
-    if (end == 0) break;
-    MA_TRY(ma_pieces_add(&t->closed, t->open, end, err));
-    t->open += end;
-  }
+  ma_feed_drop(&t->feed);
 done:
   return st;
 }
 
 ma_status ma_trainer_add(ma_trainer *t, const char *text, size_t length, bool ends, ma_error *err) {
   ma_status st = MA_OK;
-  MA_TRY(ma_text_add(&t->text, text, length, err));
-  MA_TRY(check_text(t, ends, err));
-  MA_TRY(close_pieces(t, err));
-  if (ends) {
-    MA_TRY(ma_pieces_add(&t->closed, t->open, t->text.length - t->open, err));
-    t->open = t->text.length;
-  }
-  if (t->open >= ROUND_BYTES) MA_TRY(count_round(t, err));
-  /* A document's offsets count from its own beginning: those of the next from what stands open now. */
-  if (ends) t->offset = 0 - t->open;
+  MA_TRY(ma_feed_add(&t->feed, text, length, ends, err));
+  if (ma_feed_is_full(&t->feed)) MA_TRY(count_round(t, err));
 done:
   return st;
 }
@@ -213,7 +164,7 @@ ma_status ma_trainer_finish(ma_trainer *t, size_t vocab_size, uint64_t min_frequ
                    n_special, 256 + n_special));
   if (vocab_size > INT32_MAX / 8) MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "vocab_size %zu is too large", vocab_size));
   MA_TRY(first_tokens(special, n_special, &tokens, byte_ids, err));
-  if (t->open < t->text.length) MA_TRY(ma_trainer_add(t, "", 0, true, err));
+  MA_TRY(ma_feed_end(&t->feed, err));
   MA_TRY(count_round(t, err));
   for (size_t i = 0; i < t->n_counters; i++) {
     MA_TRY(ma_words_join(&words, &t->counters[i].words, err));

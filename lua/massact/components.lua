@@ -132,7 +132,7 @@ function M.each_layer(model, ids, points, measure)
 end
 
 ---@class massact.Norm a norm of a layer
----@field name string what it normalises
+---@field name string
 ---@field into string[] points whose sum goes in
 ---@field out string the point that comes out
 
@@ -144,16 +144,19 @@ function M.norms(model)
   local function add(name, into, out) norms[#norms + 1] = { name = name, into = into, out = out } end
   local stream = s.parallel and "in" or "mid"
   local before = s.norm_before ~= false
-  if before then add(s.shared_norm and "attention and MLP" or "attention", { "in" }, "attn.norm") end
-  if s.norm_after then add("attention's output", { "attn.proj" }, "attn.out") end
-  if s.norm_sum then add("sum with attention", { "in", "attn.out" }, "mid") end
-  if before and not s.shared_norm then add("MLP", { stream }, "mlp.norm") end
-  if s.norm_after then add("MLP's output", { "mlp.proj" }, "mlp.out") end
-  if s.norm_sum then add("sum with MLP", { "mid", "mlp.out" }, "out") end
+  if before then add(s.shared_norm and "shared norm" or "attention norm", { "in" }, "attn.norm") end
+  if s.norm_after then add("norm of the attention's output", { "attn.proj" }, "attn.out") end
+  if s.norm_sum then add("norm of the sum with attention", { "in", "attn.out" }, "mid") end
+  if before and not s.shared_norm then add("MLP norm", { stream }, "mlp.norm") end
+  if s.norm_after then add("norm of the MLP's output", { "mlp.proj" }, "mlp.out") end
+  if s.norm_sum then add("norm of the sum with the MLP", { "mid", "mlp.out" }, "out") end
   return norms
 end
 
 -- ---- sizes ----
+
+-- [T, all dims of a token]: heads side by side.
+local function flat(x) return x:reshape(x:size(0), -1) end
 
 ---Some rows of a tensor; nil for none.
 ---@param x massact.Tensor [T ...]
@@ -170,7 +173,7 @@ end
 function M.size(x, positions)
   local rows = M.rows(x, positions)
   if not rows then return nil end
-  rows = rows:reshape(#positions, -1)
+  rows = flat(rows)
   local magnitude = rows:abs()
   return { max = magnitude:max():item(), median = magnitude:median():item(), norm = rows:norm(1):mean():item() }
 end
@@ -288,18 +291,18 @@ end
 -- ---- dims to show ----
 
 ---Dims that stand for all: those given, the largest of each tensor, then evenly spread ordinary ones, `n` together (or all that there are).
----@param tensors massact.Tensor[] [T D] each
+---@param tensors massact.Tensor[] [T ...] each, all of one width
 ---@param given integer[]
 ---@param n integer
----@return integer[] ascending
+---@return integer[] ascending; of heads side by side, head x d_head + dim
 function M.dims(tensors, given, n)
-  local width, chosen, count = tensors[1]:size(-1), {}, 0
+  local width, chosen, count = flat(tensors[1]):size(1), {}, 0
   n = math.min(n, width)
   local function add(dim)
-    if not chosen[dim] and (count < n) then chosen[dim], count = true, count + 1 end
+    if not chosen[dim] and count < n then chosen[dim], count = true, count + 1 end
   end
   for _, dim in ipairs(given) do add(dim) end
-  for _, x in ipairs(tensors) do add(x:reshape(-1, width):abs():max(0):argmax():item()) end
+  for _, x in ipairs(tensors) do add(flat(x):abs():max(0):argmax():item()) end
   for i = 0, n - 1 do add((2 * i + 1) * width // (2 * n)) end
   for dim = 0, width - 1 do add(dim) end
   return array(detect.sorted(chosen))
@@ -310,7 +313,7 @@ end
 ---@param dims integer[]
 ---@return number[][] by token and dim
 function M.magnitudes(x, dims)
-  return x:reshape(x:size(0), -1):abs():gather(1, core.tensor.tensor(dims, "i64")):totable()
+  return flat(x):abs():gather(1, core.tensor.tensor(dims, "i64")):totable()
 end
 
 return M

@@ -1,6 +1,7 @@
 -- Texts to sequences, as the paper cuts them (official code: consecutive windows, a last short one dropped).
 -- Which files a name means is in data/sources.lua.
 local core = require "massact.core"
+local mix = require("massact.permutation").mix
 local sources = require "massact.data.sources"
 
 local M = { resolve = sources.resolve, stem = sources.stem }
@@ -42,9 +43,7 @@ local function draw_from(seed)
   local state = seed
   return function(bound)
     state = state + 0x9E3779B97F4A7C15
-    local z = (state ~ (state >> 30)) * 0xBF58476D1CE4E5B9
-    z = (z ~ (z >> 27)) * 0x94D049BB133111EB
-    return ((z ~ (z >> 31)) >> 33) * bound >> 31
+    return (mix(state) >> 33) * bound >> 31
   end
 end
 

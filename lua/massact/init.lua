@@ -121,10 +121,11 @@ function massact.safetensors.save(path, tensors, metadata) core.checkpoint.save(
 
 -- Sub-modules by name, and the functions that live in them.
 local functions = {
-  load = "load", family = "family", mitigation = "mitigation", create = "create", train = "train", options = "options", run = "run", windows = "data", detect = "detect",
+  load = "load", loader = "loader", family = "family", mitigation = "mitigation", create = "create", train = "train",
+  options = "options", run = "run", windows = "data", detect = "detect",
   perplexity = "perplexity",
 }
-local modules = { tokenizer = true, plot = true, data = true, statistics = true, gradient = true, report = true, info = true, repl = true }
+local modules = { tokenizer = true, tokens = true, plot = true, data = true, statistics = true, gradient = true, report = true, info = true, repl = true }
 
 return setmetatable(massact, {
   __index = function(self, key)

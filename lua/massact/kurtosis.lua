@@ -145,21 +145,30 @@ function M.write(run, results)
   run:csv("outlier_dims.csv", { "rule", "dim", "layers", "positions", "median" }, rows)
 end
 
----Kurtosis by layer; what is not above 0 has no place on a log scale.
----@param results table
----@param lines {[1]: string, [2]: string, [3]: string}[] column, label, color
----@return massact.Figure
-function M.figure(results, lines)
-  local fig = require("massact.plot").figure { title = results.model, x_label = "Layer Number", y_label = "Kurtosis", y_scale = "log", integers = true }
+-- One panel; what is not above 0 has no place on a log scale.
+local function panel(title, layers, lines)
+  local fig = require("massact.plot").figure { title = title, y_scale = "log", integers = true }
   for _, line in ipairs(lines) do
     local x, y = {}, {}
-    for l, layer in ipairs(results.by_layer) do
+    for l, layer in ipairs(layers) do
       local value = layer[line[1]]
       x[l], y[l] = l - 1, value > 0 and value or 0 / 0
     end
     fig:line { x = x, y = y, label = line[2], color = line[3], marker = true }
   end
-  return fig
+  return fig:hline { y = 3, color = "gray", style = "dashed" } -- of normal numbers
+end
+
+---The kurtoses by layer, with the first token and without it.
+---@return massact.Grid
+function M.figure(results)
+  local neuron, mean = "neuron-RMS kurtosis", "excess kurtosis of mean activation"
+  return require("massact.plot").grid({
+    panel("All tokens", results.by_layer, { { "token_first", "token kurtosis, first token", "red" }, { "token_rest", "token kurtosis, the rest", "blue" },
+      { "neuron_rms", neuron, "green" }, { "mean_activation", mean, "orange" } }),
+    panel("Without the first", results.by_layer, { { "token_rest", "token kurtosis, the rest", "blue" }, { "neuron_rms_rest", neuron, "green" },
+      { "mean_activation_rest", mean, "orange" } }),
+  }, { columns = 2, title = results.model, x_label = "Layer Number", y_label = "Kurtosis", share_y = true, legend = "shared" })
 end
 
 return M

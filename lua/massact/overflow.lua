@@ -182,19 +182,32 @@ function M.write(run, results)
   run:csv("overflow.csv", { "layer", "point", "largest", "share_of_f16", "over_f16", "nonfinite", "window", "position", "id", "token", "dim" }, rows)
 end
 
+---Share of f16's range, point by point and layer by layer; masked where nothing is finite.
+---@return massact.Figure
+function M.shares_figure(results)
+  local values, layers = {}, {}
+  for l = 1, results.n_layers do layers[l] = l - 1 end
+  for i, point in ipairs(results.points) do
+    values[i] = {}
+    for l, here in ipairs(results.by_point[point]) do values[i][l] = here.share and here.share > 0 and here.share or 0 / 0 end
+  end
+  local fig = require("massact.plot").figure { title = results.model, x_label = "Layer Number" }
+  return fig:heatmap { values = values, x_labels = layers, y_labels = results.points, scale = "log", square = false,
+    colorbar = ("Largest magnitude / %d"):format(statistics.f16.largest) }
+end
+
 ---Largest magnitude by layer, a line a point, under f16's limit.
 ---@return massact.Figure
 function M.figure(results)
   local fig = require("massact.plot").figure { title = results.model, x_label = "Layer Number", y_label = "Largest magnitude", y_scale = "log", integers = true }
-  local colors = { "blue", "black", "purple", "green", "orange", "gray", "steelblue", "#b8860b", "#008b8b" }
-  for i, point in ipairs(results.points) do
+  for _, point in ipairs(results.points) do
     local x, y = {}, {}
     for l, here in ipairs(results.by_point[point]) do
       x[l], y[l] = l - 1, here.share and here.share > 0 and math.abs(here.value) or 0 / 0
     end
-    fig:line { x = x, y = y, label = point, color = colors[(i - 1) % #colors + 1], marker = true }
+    fig:line { x = x, y = y, label = point, marker = true }
   end
-  return fig:line { x = { 0, math.max(1, results.n_layers - 1) }, y = { statistics.f16.largest, statistics.f16.largest }, label = "f16", color = "red" }
+  return fig:hline { y = statistics.f16.largest, label = "f16", color = "red", style = "dashed" }
 end
 
 return M

@@ -228,11 +228,16 @@ end
 local function save(drawing, path, options)
   options = check("save", options or {})
   local keys, pairs_list = {}, {}
-  for key in pairs(options.metadata or {}) do keys[#keys + 1] = key end
+  for key, value in pairs(options.metadata or {}) do
+    if type(key) ~= "string" or (type(value) ~= "string" and type(value) ~= "number") then
+      error("save: metadata are texts by name", 3)
+    end
+    keys[#keys + 1] = key
+  end
   table.sort(keys)
   for _, key in ipairs(keys) do
     pairs_list[#pairs_list + 1] = key
-    pairs_list[#pairs_list + 1] = options.metadata[key]
+    pairs_list[#pairs_list + 1] = tostring(options.metadata[key])
   end
   core.figure.save(path, page_of(drawing, "save"), options.dpi or 200, pairs_list)
 end
@@ -261,6 +266,7 @@ end
 ---@return {text: string, color?: string, bold?: boolean}
 function M.token(text, options)
   options = check("token", options or {})
+  if type(text) ~= "string" then error("token: a text is wanted, not a " .. type(text), 2) end
   if text == "" then text = "<empty>" end
   local shown = utf8.len(text) and text:gsub(utf8.charpattern, visible) or text:gsub("[ \n\r\t]", visible)
   return { text = shown, color = options.massive and "red" or nil, bold = options.massive and true or nil }

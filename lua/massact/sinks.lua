@@ -213,48 +213,46 @@ function M.write(run, results)
   run:csv("sink_rate_by_key.csv", { "key", "attention", "sink_rate" }, rows)
 end
 
+local function counted(n)
+  local list = {}
+  for i = 1, n do list[i] = i - 1 end
+  return list
+end
+
 ---Mean attention to key 0, head by head.
 ---@return massact.Figure
 function M.heads_figure(results)
-  local fig = require("massact.plot").figure { title = ("%s, sink rate %.1f %%"):format(results.model, 100 * results.sink_rate), x_label = "Head",
+  local heads = results.by_head.attention
+  local fig = require("massact.plot").figure { title = ("%s: sink rate %.1f %%"):format(results.model, 100 * results.sink_rate), x_label = "Head",
     y_label = "Layer Number" }
-  return fig:heatmap { values = results.by_head.attention, range = { 0, 1 }, colorbar = "Mean attention to key 0" }
+  return fig:heatmap { values = heads, x_labels = counted(#heads[1]), y_labels = counted(#heads), range = { 0, 1 }, colorbar = "Mean attention to key 0" }
 end
 
-local massive = "massive tokens" -- a line alone, since it often lies on that of key 0
+local massive = "massive tokens" -- a dashed line, since it often lies on that of key 0
 
-local function figure_by_layer(results, options, lines)
-  options.x_label, options.integers = "Layer Number", true
-  local fig, x = require("massact.plot").figure(options), {}
-  for l = 1, results.n_layers do x[l] = l - 1 end
-  for _, line in ipairs(lines) do
-    if line[1] then fig:line { x = x, y = line[1], label = line[2], color = line[3], marker = line[2] ~= massive } end
+---By layer: the sink rate and the shares of attention that go to key 0, massive tokens and a KV bias; entropy; norms of values.  By key:
+---mean attention and sink rate.
+---@return massact.Grid
+function M.figure(results)
+  local plot, of, by_key = require "massact.plot", results.by_layer, results.by_key
+  local function panel(title, x_label, x, lines)
+    local fig = plot.figure { title = title, x_label = x_label, integers = true }
+    for _, line in ipairs(lines) do
+      local dashed = line[2] == massive
+      if line[1] then
+        fig:line { x = x, y = line[1], label = line[2], color = line[3], marker = not dashed and #x < 50, style = dashed and "dashed" or "solid" }
+      end
+    end
+    return fig
   end
-  return fig
-end
-
----By layer: the sink rate, and the shares of attention that go to key 0, to massive tokens, and to a KV bias.
----@return massact.Figure
-function M.attention_figure(results)
-  local of = results.by_layer
-  return figure_by_layer(results, { title = results.model, y_label = "Sink rate, and share of attention" }, { { of.sink_rate, "sink rate", "black" },
-    { of.attention, "key 0", "blue" }, { of.massive_share, massive, "red" },
-    { of.bias, "KV bias", "green" } })
-end
-
----By layer: mean entropy of attention.
----@return massact.Figure
-function M.entropy_figure(results)
-  return figure_by_layer(results, { title = results.model, y_label = "Entropy of attention (nats)" },
-    { { results.by_layer.entropy, "mean of heads and queries", "blue" } })
-end
-
----By layer: norms of values, over the mean norm of the other positions'.
----@return massact.Figure
-function M.values_figure(results)
-  local of = results.by_layer
-  return figure_by_layer(results, { title = results.model, y_label = "Norm of value over the others'" },
-    { { of.value_ratio, "key 0", "blue" }, { of.massive_value_ratio, massive, "red" } })
+  local layers, keys = counted(results.n_layers), counted(#by_key.attention)
+  return plot.grid({
+    panel("Attention", "Layer Number", layers, { { of.sink_rate, "sink rate", "black" }, { of.attention, "key 0", "blue" },
+      { of.massive_share, massive, "red" }, { of.bias, "KV bias", "green" } }),
+    panel("Entropy of attention (nats)", "Layer Number", layers, { { of.entropy, "mean of heads", "blue" } }),
+    panel("Norm of value over the others'", "Layer Number", layers, { { of.value_ratio, "key 0", "blue" }, { of.massive_value_ratio, massive, "red" } }),
+    panel("Attention by key", "Key", keys, { { by_key.sink_rate, "sink rate", "black" }, { by_key.attention, "mean attention", "blue" } }),
+  }, { columns = 2, title = results.model })
 end
 
 return M

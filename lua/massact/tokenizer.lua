@@ -1,6 +1,7 @@
 -- Tokenizers: read from files, or trained on texts and written as Hugging Face's tokenizers have them.
 local core = require "massact.core"
 local data = require "massact.data"
+local settings = require "massact.settings"
 
 local M = { load = core.tokenizer.load }
 
@@ -16,15 +17,11 @@ local M = { load = core.tokenizer.load }
 ---@field field? string of a line of JSONL that holds the text ("text")
 ---@field data_dir? string where the paper's names are looked for
 
-local known = {}
-for name in ("vocab_size special bos eos min_frequency pattern out field data_dir"):gmatch "%S+" do known[name] = true end
-
-local function whole(value, name, least)
-  if math.type(value) ~= "integer" or value < least then
-    error(("%s has to be a whole number of at least %d, not %s"):format(name, least, tostring(value)), 0)
-  end
-  return value
-end
+local declared = {
+  vocab_size = { "integer", needed = true, least = 256 }, special = { "table", default = { "<s>", "</s>" } }, bos = { "any" }, eos = { "any" },
+  min_frequency = { "integer", default = 2, least = 0 }, pattern = { "string", default = "gpt2" }, out = { "string" }, field = { "string" },
+  data_dir = { "string" },
+}
 
 -- The special token that an option names.
 local function named(special, name, value, default)
@@ -35,16 +32,15 @@ local function named(special, name, value, default)
 end
 
 local function checked(options)
-  for name in pairs(options) do
-    if not known[name] then error(("a tokenizer's training has no option '%s'"):format(tostring(name)), 0) end
+  local how = settings.take("tokenizer.train", options, declared)
+  local special = how.special
+  if how.vocab_size < 256 + #special then
+    error(("tokenizer.train: vocab_size is %d, but 256 bytes and %d special tokens are %d already"):format(how.vocab_size, #special,
+      256 + #special), 0)
   end
-  local special = options.special or { "<s>", "</s>" }
-  return {
-    vocab_size = whole(options.vocab_size, "vocab_size", 256 + #special), special = special, pattern = options.pattern or "gpt2",
-    min_frequency = whole(options.min_frequency or 2, "min_frequency", 0), out = options.out, field = options.field,
-    bos = named(special, "bos", options.bos, special[1]), eos = named(special, "eos", options.eos, special[2] or special[1]),
-    data_dir = options.data_dir,
-  }
+  how.bos = named(special, "bos", how.bos, special[1])
+  how.eos = named(special, "eos", how.eos, special[2] or special[1])
+  return how
 end
 
 -- ---- the files, as Hugging Face's tokenizers and transformers read them ----

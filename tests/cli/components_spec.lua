@@ -2,6 +2,7 @@
 -- activations, parallel blocks, a learned key and value, and none of these.
 package.path = os.getenv "MASSACT_TESTS" .. "/cli/?.lua;" .. package.path
 local massact = require "massact"
+local plot = require "massact.plot"
 local shell = require "shell"
 
 local root = os.getenv "MASSACT_TESTS"
@@ -43,7 +44,7 @@ describe("the experiments on components", function()
 
   -- Runs an experiment: its results, the loaded model, a function that gives a point of a layer as nested tables, and what was printed.
   local function run(experiment, name, options)
-    local status, out, complained = shell.run(("OMP_NUM_THREADS=1 %s run %s/experiments/%s.lua --pretrained %s --sentence '%s' --save_dir %s/out %s"):format(
+    local status, out, complained = shell.run(("OMP_NUM_THREADS=1 %s run %s/experiments/%s.lua --pretrained %s --sentence '%s' --format pdf --save_dir %s/out %s"):format(
       shell.bin, massact.home, experiment, paths[name], sentence, folder, options or ""))
     assert.same({ 0, "" }, { status, complained }, experiment .. " on " .. name)
     local at = out:match "\n([^\n]*)/: [^\n]*\n$" or out:match "^([^\n]*)/: [^\n]*\n$"
@@ -96,6 +97,17 @@ describe("the experiments on components", function()
       local want = size_of(rows, positions)
       for key, value in pairs(want) do near(value, got[kind][key], ("%s %s %s"):format(what, kind, key)) end
     end
+  end
+
+  -- What a close-up shows of a point: |x| at its dims, heads side by side, the largest entry among them.
+  local function same_bars(rows, panel, what)
+    local largest = 0
+    for p, row in ipairs(rows) do
+      row = flat(row)
+      for i, dim in ipairs(panel.dims) do near(math.abs(row[dim + 1]), panel.values[p][i], what) end
+      for _, x in ipairs(row) do largest = math.max(largest, math.abs(x)) end
+    end
+    near(largest, math.max(table.unpack(flat(panel.values))), what)
   end
 
   -- ---- which tokens ----
@@ -278,8 +290,9 @@ describe("the experiments on components", function()
       end
     end
     -- What the planted model is for: a norm flattens the massive token.
-    local r = run("layernorm", "model")
+    local r, _, point = run("layernorm", "model")
     local norm = r.layers[3].norms[1]
+    for i, which in ipairs { "in", "attn.norm", "mid", "mlp.norm" } do same_bars(point(2, which), r.close_up.panels[i], which) end
     assert.is_true(norm.before.massive.max > 100 * norm.after.massive.max)
     assert.equal(2, r.close_up.layer)
     assert.equal(4, #r.close_up.panels)
@@ -302,6 +315,9 @@ describe("the experiments on components", function()
         end
       end
       table.sort(steps, function(a, b) return math.abs(a[3]) > math.abs(b[3]) end)
+      local panels = name == "mixtral" and { "mlp.norm", "mlp.out" } or { "mlp.norm", "mlp.act", "mlp.out" }
+      assert.equal(#panels, #r.close_up.panels)
+      for i, which in ipairs(panels) do same_bars(point(r.close_up.layer, which), r.close_up.panels[i], name .. " " .. which) end
       assert.matches(("the largest step is %s's in layer %d: %.4g"):format(steps[1][2] == "mlp" and "the MLP" or "attention", steps[1][1], steps[1][3]), out, 1, true)
     end
   end)
@@ -326,6 +342,9 @@ describe("the experiments on components", function()
           near(sum / n, layer.scores[kind], name .. " " .. kind)
         end
       end
+      for i, which in ipairs { "attn.norm", "attn.q", "attn.k", "attn.v" } do
+        same_bars(point(r.close_up.layer, which), r.close_up.panels[i], name .. " " .. which)
+      end
     end
   end)
 
@@ -340,7 +359,7 @@ describe("the experiments on components", function()
         return ("1,rest,%.9g,%.9g,%.9g"):format(term.norm, term.share, term.constancy) end },
       layernorm = { "layernorm", "layer,norm,point,tokens,max,median,mean_length", function(r)
         local size = r.layers[2].norms[2].after.massive
-        return ("1,MLP,after,massive,%.9g,%.9g,%.9g"):format(size.max, size.median, size.norm) end },
+        return ("1,MLP norm,after,massive,%.9g,%.9g,%.9g"):format(size.max, size.median, size.norm) end },
       mlp = { "mlp_writes", "layer,position,dim,in,attention,mlp,out", function(r)
         local w = r.layers[2].writes[1]
         return ("1,%d,%d,%.9g,%.9g,%.9g,%.9g"):format(w.position, w.dim, w["in"], w.attention, w.mlp, w.out) end },
@@ -357,7 +376,23 @@ describe("the experiments on components", function()
     end
   end)
 
-  -- ---- precisions, messages ----
+  -- ---- pictures, messages ----
+
+  it("are drawn again in another format without the model, with the tokens as labels", function()
+    local pictures = { self_attention = { "self_attention" }, tokenwise = { "output_feature_tokenwise" }, attention_trajectory = { "attention_trajec" },
+      attention_decomposition = { "attention_output_decomposition" }, layernorm = { "layernorm", "layernorm_by_layer" }, mlp = { "mlp", "mlp_by_layer" },
+      qkv = { "qkv", "qkv_by_layer" } }
+    for experiment, names in pairs(pictures) do
+      local _, _, _, _, at = run(experiment, "learned")
+      for format, begins in pairs { svg = "^<%?xml", pdf = "^%%PDF", png = "^\137PNG" } do
+        if format ~= "pdf" then assert.equal(0, (shell.massact(("run %s/experiments/%s.lua --format %s --redraw %s"):format(massact.home, experiment, format, at)))) end
+        for _, name in ipairs(names) do assert.matches(begins, shell.slurp(("%s/%s.%s"):format(at, name, format)), name) end
+      end
+    end
+    local r = run("self_attention", "learned")
+    local texts = table.concat(plot.texts(require("massact.component_plots").attention(r)), "\n")
+    for _, text in ipairs { "<s>", "extra_kv", "Layer 0", "Layer 3", "Query", "Key" } do assert.matches(text, texts, 1, true) end
+  end)
 
   it("compute in 16 bits as well, for sentences of a token or two", function()
     sentence = "A"

@@ -33,6 +33,13 @@ local function redraws(script, context, pictures)
   for file, picture in pairs(before) do assert.is_true(shell.slurp(base(context) .. file) == picture, file) end
 end
 
+-- What a figure will have written on it.
+local function says(figure, texts)
+  local written = {}
+  for _, text in ipairs(massact.plot.texts(figure)) do written[text] = true end
+  for _, text in ipairs(texts) do assert.is_true(written[text], text) end
+end
+
 local function near(got, expected, tolerance, what)
   assert(math.abs(got - expected) <= (tolerance or 1e-5) * math.max(1, math.abs(expected)), ("%s: %.9g instead of %.9g"):format(
     what or "", got, expected))
@@ -136,7 +143,9 @@ describe("experiments/sink_rate.lua", function()
     assert.same({ "0", "0" }, { layer, head })
     near(tonumber(attention), r.by_head.attention[1][1], 1e-8)
     assert.equal(1 + 64, select(2, shell.slurp(base(64) .. "sink_rate_by_key.csv"):gsub("\n", "")))
-    redraws("sink_rate", 64, { "sink_rate.png", "sink_rate_entropy.png", "sink_rate_values.png" })
+    redraws("sink_rate", 64, { "sink_rate.png", "sink_rate_by_head.png" })
+    says(sinks.figure(r), { "sink rate", "massive tokens", "Entropy of attention (nats)", "Key", "model" })
+    says(sinks.heads_figure(r), { "Head", "Layer Number", "Mean attention to key 0", ("model: sink rate %.1f %%"):format(100 * r.sink_rate) })
   end)
 
   it("answers mistakes with one clear line", function()
@@ -208,7 +217,8 @@ describe("experiments/kurtosis.lua", function()
     assert.matches("^layer,token,token_first,token_rest,sequence,neuron_rms,", csv)
     near(tonumber(csv:match "\n0,([^,]+),"), r.by_layer[1].token, 1e-8)
     assert.matches("^rule,dim,layers,positions,median\n", shell.slurp(base(48) .. "outlier_dims.csv"))
-    redraws("kurtosis", 48, { "kurtosis.png", "kurtosis_rest.png" })
+    redraws("kurtosis", 48, { "kurtosis.png" })
+    says(require("massact.kurtosis").figure(r), { "token kurtosis, first token", "neuron-RMS kurtosis", "Without the first", "Kurtosis" })
   end)
 
   it("looks inside the layers where asked", function()
@@ -261,7 +271,9 @@ describe("experiments/overflow.lua", function()
     assert.equal("<s>", r.by_point.out[3].token)
     assert.matches("nothing would overflow", out)
     assert.equal(9 * r.n_layers, select(2, shell.slurp(base(64) .. "overflow.csv"):gsub("\n%d+,[%a._]+,", "")))
-    redraws("overflow", 64, { "overflow.png" })
+    redraws("overflow", 64, { "overflow.png", "overflow_by_layer.png" })
+    says(overflow.shares_figure(r), { "mlp.act", "attn.scores", "Largest magnitude / 65504", "3" })
+    says(overflow.figure(r), { "mlp.act", "f16", "Largest magnitude" })
   end)
 
   it("counts what would overflow, and what does in f16", function()

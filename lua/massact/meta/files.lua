@@ -98,7 +98,45 @@ function Tokenizer:size() end
 ---@return boolean
 function Tokenizer:is_special(id) end
 
+---SHA-256 of the vocabulary, in hexadecimal: of every id's length and spelling.  Equal ones give ids the same meaning.
+---@return string
+function Tokenizer:sha256() end
+
 function Tokenizer:close() end
+
+---A token file, mapped: massact.tokens.open(path).  Its format is in core/text/token_file.h.
+---@class massact.TokenFile
+local TokenFile = {}
+
+---@return massact.TokenInfo
+function TokenFile:info() end
+
+---Rows of ids that begin at each of `starts`, behind `bos` where it is given and they do not begin with it.  Fails past the
+---file's end, and for an id beyond its vocabulary.
+---@param starts integer[] from 0
+---@param length integer ids a row, BOS included
+---@param dtype "i64"|"i32"
+---@param bos? integer
+---@return massact.Tensor ids [#starts x length]
+function TokenFile:gather(starts, length, dtype, bos) end
+
+function TokenFile:close() end
+
+---A token file that is being written (for lua/massact/tokens.lua): core.tokens.write(path, tokenizer, {bos =, eos =}).
+---Closed without commit, nothing is left behind.
+---@class massact.TokenWriter
+local TokenWriter = {}
+
+---The next part of a document.
+---@param text string
+---@param ends? boolean the document ends with it
+---@param where? string names the text in messages
+function TokenWriter:add(text, ends, where) end
+
+---The file appears.
+function TokenWriter:commit() end
+
+function TokenWriter:close() end
 
 ---Text becoming a tokenizer (for lua/massact/tokenizer.lua): core.tokenizer.trainer(pattern).
 ---@class massact.Trainer
