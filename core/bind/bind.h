@@ -24,7 +24,7 @@
 #define BIND_WRITER "massact.Writer"
 #define BIND_TEXT "massact.TextFile"
 #define BIND_TOKENIZER "massact.Tokenizer"
-#define BIND_TRAINER "massact.Trainer"
+#define BIND_TRAINER "massact.TokenizerTrainer"
 #define BIND_TOKEN_FILE "massact.TokenFile"
 #define BIND_TOKEN_WRITER "massact.TokenWriter"
 #define BIND_MODEL "massact.Model"
