@@ -123,19 +123,19 @@ static void push_position(lua_State *L) {
   lua_pushliteral(L, "");
 }
 
-/* Length of a position at the beginning of a message that names one of massact's own files, however Lua shortened its
- * name; 0 where there is none. */
+/* Length of a position at the beginning of a message that names one of massact's own files, of which Lua may have left out the
+ * beginning ("...ome/lua/massact/run.lua:12: "); 0 where there is none. */
 static size_t own_position(lua_State *L, const char *message) {
-  lua_Debug at;
-  for (int level = 1; lua_getstack(L, level, &at); level++) {
-    lua_getinfo(L, "Sl", &at);
-    size_t n = strlen(at.short_src);
-    if (at.currentline <= 0 || !is_own(L, at.source) || strncmp(message, at.short_src, n) != 0 || message[n] != ':') continue;
-    const char *end = message + n + 1;
-    while (*end >= '0' && *end <= '9') end++;
-    if (end[0] == ':' && end[1] == ' ') return (size_t)(end + 2 - message);
-  }
-  return 0;
+  char home[4096];
+  lua_getfield(L, LUA_REGISTRYINDEX, "massact.home");
+  snprintf(home, sizeof home, "%s/", lua_tostring(L, -1));
+  lua_pop(L, 1);
+  const char *end = strstr(message, ".lua:"), *inside = strstr(message, "/massact/");
+  bool is_whole = strncmp(message, home, strlen(home)) == 0;
+  if (!end || (!is_whole && (strncmp(message, "...", 3) != 0 || !inside || inside > end))) return 0;
+  end += strlen(".lua:");
+  while (*end >= '0' && *end <= '9') end++;
+  return end[0] == ':' && end[1] == ' ' ? (size_t)(end + 2 - message) : 0;
 }
 
 /* Errors of C functions carry the position of whoever called them.  Where that is massact's own Lua, the user's line

@@ -6,7 +6,7 @@ local options = require "massact.options"
 
 local scripts = {
   existence_validation = "existence", tokens_analysis = "tokens", intervention_analysis = "intervention",
-  top_activation_magnitude = "top_activation",
+  top_activation_magnitude = "top_activation", self_attention = "self_attention",
 }
 
 -- The value of an option in `arg`, taken out; nil where it is not there.

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,6 +107,13 @@ done:
 
 ma_status ma_writer_write(ma_writer *w, const void *data, size_t bytes, ma_error *err) {
   if (bytes == 0 || fwrite(data, 1, bytes, w->file) == bytes) return MA_OK;
+  return ma_fail(err, MA_IO, "cannot write '%s': %s", w->path, strerror(errno));
+}
+
+ma_status ma_writer_patch(ma_writer *w, size_t offset, const void *data, size_t bytes, ma_error *err) {
+  if (offset <= LONG_MAX && fseek(w->file, (long)offset, SEEK_SET) == 0 && fwrite(data, 1, bytes, w->file) == bytes &&
+      fseek(w->file, 0, SEEK_END) == 0)
+    return MA_OK;
   return ma_fail(err, MA_IO, "cannot write '%s': %s", w->path, strerror(errno));
 }
 

@@ -40,6 +40,8 @@ ma_status ma_folder_make(const char *path, ma_error *err);
 typedef struct ma_writer ma_writer;
 ma_status ma_writer_open(ma_writer **out, const char *path, ma_error *err);
 ma_status ma_writer_write(ma_writer *writer, const void *data, size_t bytes, ma_error *err);
+/* Over what was written `offset` bytes from the start, all of which is there already. */
+ma_status ma_writer_patch(ma_writer *writer, size_t offset, const void *data, size_t bytes, ma_error *err);
 ma_status ma_writer_commit(ma_writer *writer, ma_error *err);
 void ma_writer_close(ma_writer *writer); /* NULL is fine */
 

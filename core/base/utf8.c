@@ -1,6 +1,7 @@
 #include "base/utf8.h"
 
 #include <stdint.h>
+#include <string.h>
 
 /* Unicode standard, table 3-7: the second byte has a narrower range after E0, ED, F0 and F4. */
 size_t ma_utf8_sequence(const char *text, size_t left) {
@@ -20,6 +21,14 @@ size_t ma_utf8_sequence(const char *text, size_t left) {
 size_t ma_utf8_bad_byte(const char *text, size_t length) {
   size_t at = 0;
   while (at < length) {
+    uint64_t eight;
+    if (length - at >= sizeof eight) {
+      memcpy(&eight, text + at, sizeof eight);
+      if (!(eight & 0x8080808080808080u)) { /* ASCII, eight at a time */
+        at += sizeof eight;
+        continue;
+      }
+    }
     size_t n = ma_utf8_sequence(text + at, length - at);
     if (n == 0) return at;
     at += n;

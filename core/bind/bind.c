@@ -55,7 +55,7 @@ void bind_charge(lua_State *L, size_t bytes) {
 ma_tensor *bind_new_tensor(lua_State *L) { return bind_new(L, BIND_TENSOR, sizeof(ma_tensor), 0); }
 
 void bind_filled_tensor(lua_State *L, const ma_tensor *t) {
-  if (t->storage && t->storage->owns_data) bind_charge(L, t->storage->bytes);
+  if (t->storage && (t->storage->owns_data || t->storage->base)) bind_charge(L, t->storage->bytes);
 }
 
 int bind_made_tensor(lua_State *L, ma_status st, const ma_error *err) {
@@ -71,11 +71,15 @@ static ma_tensor *alive(lua_State *L, ma_tensor *t) {
   return t;
 }
 
-ma_tensor *bind_check_tensor(lua_State *L, int index) { return alive(L, luaL_checkudata(L, index, BIND_TENSOR)); }
+ma_tensor *bind_check_raw_tensor(lua_State *L, int index) { return alive(L, luaL_checkudata(L, index, BIND_TENSOR)); }
+
+ma_tensor *bind_check_tensor(lua_State *L, int index) {
+  return bind_stand_in(L, index, bind_check_raw_tensor(L, index));
+}
 
 ma_tensor *bind_test_tensor(lua_State *L, int index) {
   ma_tensor *t = luaL_testudata(L, index, BIND_TENSOR);
-  return t ? alive(L, t) : NULL;
+  return t ? bind_stand_in(L, index, alive(L, t)) : NULL;
 }
 
 /* ---- arguments ---- */

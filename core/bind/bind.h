@@ -24,6 +24,9 @@
 #define BIND_WRITER "massact.Writer"
 #define BIND_TEXT "massact.TextFile"
 #define BIND_TOKENIZER "massact.Tokenizer"
+#define BIND_TRAINER "massact.TokenizerTrainer"
+#define BIND_TOKEN_FILE "massact.TokenFile"
+#define BIND_TOKEN_WRITER "massact.TokenWriter"
 #define BIND_MODEL "massact.Model"
 #define BIND_CACHE "massact.Cache"
 #define BIND_POINT "massact.Point"
@@ -45,6 +48,8 @@ int bind_open_tensor(lua_State *L);
 int bind_open_checkpoint(lua_State *L);
 void bind_open_writer(lua_State *L); /* into the checkpoint's table, on top of the stack */
 int bind_open_tokenizer(lua_State *L);
+void bind_open_trainer(lua_State *L); /* into the tokenizer's table */
+int bind_open_token_file(lua_State *L);
 int bind_open_json(lua_State *L);
 int bind_open_model(lua_State *L);
 int bind_open_figure(lua_State *L);
@@ -73,8 +78,14 @@ void bind_charge(lua_State *L, size_t bytes);
 
 /* ---- tensors ---- */
 
-/* The tensor at `index`, alive. */
+/* The tensor at `index`, alive.  Under no_grad one that the tape follows is replaced there by its detached self. */
 ma_tensor *bind_check_tensor(lua_State *L, int index);
+ma_tensor *bind_check_raw_tensor(lua_State *L, int index); /* never replaced */
+/* The tensor at `index` as the output of an operation; borrowed.  Always another ma_tensor than any input, so that a recorded
+ * write goes to the storage, and all its views see it. */
+ma_tensor bind_target(lua_State *L, int index);
+bool bind_records(lua_State *L); /* not within no_grad */
+ma_tensor *bind_stand_in(lua_State *L, int index, ma_tensor *t);
 ma_tensor *bind_test_tensor(lua_State *L, int index); /* NULL: something else; dead ones raise */
 /* An armed, empty Tensor on the stack, to be filled in place. */
 ma_tensor *bind_new_tensor(lua_State *L);
@@ -82,6 +93,13 @@ ma_tensor *bind_new_tensor(lua_State *L);
 void bind_filled_tensor(lua_State *L, const ma_tensor *t);
 /* The same for the tensor on top of the stack, which is returned; raises where making it failed. */
 int bind_made_tensor(lua_State *L, ma_status st, const ma_error *err);
+
+/* ---- tokenizers ---- */
+
+/* The tokenizer at `index`, open. */
+const ma_tokenizer *bind_check_tokenizer(lua_State *L, int index);
+/* SHA-256 of its vocabulary: of each id the length (u32, little-endian; 0xFFFFFFFF: not used) and the spelling. */
+void bind_sha256_of_tokenizer(lua_State *L, const ma_tokenizer *t, unsigned char digest[32]);
 
 /* ---- arguments ---- */
 
@@ -117,6 +135,24 @@ ma_status bind_find_places(lua_State *L, int model_index, ma_place **places, siz
 /* model:point(...) */
 int bind_model_point(lua_State *L);
 void bind_open_point(lua_State *L);
+
+/* User value of a handle. */
+enum { BIND_HANDLE_FUNCTION = 2 };
+
+/* Whether a gradient hook is still there: shared by its handle and the nodes that it was put on. */
+typedef struct bind_presence bind_presence;
+ma_status bind_presence_new(bind_presence **out, ma_error *err);
+void bind_presence_end(bind_presence *presence); /* NULL is fine */
+/* Puts the hook on the node of `x`; nothing in a pass that is not recorded. */
+ma_status bind_watch_gradient(bind_presence *presence, const void *handle, ma_tensor *x, ma_place place, ma_error *err);
+/* Makes the handle on top of the stack one that the way back finds. */
+void bind_remember_gradient_hook(lua_State *L, const void *handle);
+/* What a way back hands to its hooks: a failed one leaves its error object in the slot `error` of the stack. */
+typedef struct bind_walk {
+  lua_State *L;
+  int error;
+} bind_walk;
+
 typedef struct bind_cache {
   ma_cache *cache;       /* NULL: closed */
   const ma_model *model; /* whose it is; kept alive by a user value */

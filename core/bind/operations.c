@@ -49,9 +49,9 @@ static int binary(lua_State *L, ma_binary_kind kind) {
 
 static int binary_in_place(lua_State *L, ma_binary_kind kind) {
   ma_error err;
-  ma_tensor *a = bind_check_tensor(L, 1);
-  const ma_tensor *b = operand(L, 2, a);
-  if (ma_binary(a, kind, a, b, &err) != MA_OK) return bind_raise(L, &err);
+  ma_tensor to = bind_target(L, 1), a = to;
+  const ma_tensor *b = operand(L, 2, &a);
+  if (ma_binary(&to, kind, &a, b, &err) != MA_OK) return bind_raise(L, &err);
   lua_settop(L, 1);
   return 1;
 }
@@ -81,11 +81,11 @@ static int t_where(lua_State *L) {
 /* (scale, levels?) */
 static int quantize(lua_State *L, bool in_place) {
   ma_error err;
-  ma_tensor *a = bind_check_tensor(L, 1);
+  ma_tensor a = bind_target(L, 1), to = a;
   double scale = luaL_checknumber(L, 2);
   lua_Integer levels = luaL_optinteger(L, 3, INT8_MAX);
-  if (!in_place) return bind_made_tensor(L, ma_quantize(bind_new_tensor(L), a, scale, levels, &err), &err);
-  if (ma_quantize(a, a, scale, levels, &err) != MA_OK) return bind_raise(L, &err);
+  if (!in_place) return bind_made_tensor(L, ma_quantize(bind_new_tensor(L), &a, scale, levels, &err), &err);
+  if (ma_quantize(&to, &a, scale, levels, &err) != MA_OK) return bind_raise(L, &err);
   lua_settop(L, 1);
   return 1;
 }
@@ -95,8 +95,8 @@ static int t_quantize_(lua_State *L) { return quantize(L, true); }
 
 static int t_fill_(lua_State *L) {
   ma_error err;
-  if (ma_fill(bind_check_tensor(L, 1), luaL_checknumber(L, 2), &err) != MA_OK)
-    return bind_raise(L, &err);
+  ma_tensor to = bind_target(L, 1);
+  if (ma_fill(&to, luaL_checknumber(L, 2), &err) != MA_OK) return bind_raise(L, &err);
   lua_settop(L, 1);
   return 1;
 }
@@ -104,10 +104,10 @@ static int t_fill_(lua_State *L) {
 static int t_copy_(lua_State *L) {
   ma_error err;
   ma_status st;
-  ma_tensor view = {0}, *to = bind_check_tensor(L, 1);
+  ma_tensor view = {0}, to = bind_target(L, 1);
   const ma_tensor *from = bind_check_tensor(L, 2);
-  st = ma_tensor_expand(&view, from, to->n_dims, to->shape, &err);
-  if (st == MA_OK) st = ma_copy(to, &view, &err);
+  st = ma_tensor_expand(&view, from, to.n_dims, to.shape, &err);
+  if (st == MA_OK) st = ma_copy(&to, &view, &err);
   ma_tensor_release(&view);
   if (st != MA_OK) return bind_raise(L, &err);
   lua_settop(L, 1);
@@ -242,14 +242,14 @@ static double number_field(lua_State *L, int index, const char *name, double oth
 static int t_adamw_(lua_State *L) {
   static const char *const keys[] = {"rate", "beta1", "beta2", "eps", "weight_decay", "scale", "step", NULL};
   ma_error err;
-  ma_tensor *parameter = bind_check_tensor(L, 1), *mean = bind_check_tensor(L, 3), *square = bind_check_tensor(L, 4);
+  ma_tensor parameter = bind_target(L, 1), *mean = bind_check_tensor(L, 3), *square = bind_check_tensor(L, 4);
   const ma_tensor *gradient = bind_check_tensor(L, 2);
   bind_check_keys(L, 5, keys);
   ma_adamw_how how = {.rate = number_field(L, 5, "rate", 1e-3), .beta1 = number_field(L, 5, "beta1", 0.9),
                       .beta2 = number_field(L, 5, "beta2", 0.999), .eps = number_field(L, 5, "eps", 1e-8),
                       .weight_decay = number_field(L, 5, "weight_decay", 0), .scale = number_field(L, 5, "scale", 1),
                       .step = (int64_t)number_field(L, 5, "step", 0)};
-  if (ma_adamw(parameter, mean, square, gradient, &how, &err) != MA_OK) return bind_raise(L, &err);
+  if (ma_adamw(&parameter, mean, square, gradient, &how, &err) != MA_OK) return bind_raise(L, &err);
   lua_settop(L, 1);
   return 1;
 }

@@ -5,6 +5,8 @@
 #include "bind/bind.h"
 #include "model/capture.h"
 #include "model/pass.h"
+#include "tensor/ops.h"
+#include "tensor/tape.h"
 
 #define BIND_PASS "massact.Pass"
 
@@ -159,6 +161,18 @@ static void read_start(lua_State *L, ma_request *request, ma_place *place) {
   request->start_value = bind_check_tensor(L, -1);
 }
 
+/* grad = true: recorded, back to weights that require a gradient; "points": to captured points and the like only. */
+static bool read_grad(lua_State *L, ma_request *request) {
+  bool is_asked = bind_field(L, 3, "grad") != LUA_TNIL && lua_toboolean(L, -1);
+  if (is_asked && lua_type(L, -1) == LUA_TSTRING) {
+    if (strcmp(lua_tostring(L, -1), "points") != 0) bind_error(L, "grad is true, false or \"points\", not \"%s\"", lua_tostring(L, -1));
+    request->skips_weights = true;
+  }
+  request->is_recorded = is_asked && bind_records(L);
+  lua_pop(L, 1);
+  return is_asked;
+}
+
 /* ---- results ---- */
 
 /* Moves `t` into a Tensor on the stack. */
@@ -180,7 +194,14 @@ static double mean_loss(const ma_tensor *losses) {
   return sum / (double)n;
 }
 
-static void push_result(lua_State *L, bind_pass *p, bool wants_loss, bool wants_each) {
+/* The mean loss: a number, or (on the tape) a tensor of one. */
+static void push_loss(lua_State *L, const bind_pass *p, bool is_tensor) {
+  ma_error err;
+  if (!is_tensor) lua_pushnumber(L, mean_loss(&p->result.losses));
+  else if (ma_reduce(bind_new_tensor(L), MA_REDUCE_mean, &p->result.losses, MA_ALL, false, &err) != MA_OK) bind_raise(L, &err);
+}
+
+static void push_result(lua_State *L, bind_pass *p, bool wants_loss, bool wants_each, bool has_gradient) {
   char name[MA_PLACE_NAME];
   lua_newtable(L);
   for (size_t i = 0; i < p->capture.n_seen; i++) {
@@ -193,7 +214,7 @@ static void push_result(lua_State *L, bind_pass *p, bool wants_loss, bool wants_
   }
   if (!p->result.losses.storage) return;
   if (wants_loss) {
-    lua_pushnumber(L, mean_loss(&p->result.losses));
+    push_loss(L, p, has_gradient);
     lua_setfield(L, -2, "loss");
   }
   if (wants_each) {
@@ -218,7 +239,7 @@ static int raise_failure(lua_State *L, const ma_error *err) {
 }
 
 int bind_model_forward(lua_State *L) {
-  static const char *const keys[] = {"capture", "logits", "loss", "token_losses", "start_at", "stop_at", "cache", NULL};
+  static const char *const keys[] = {"capture", "logits", "loss", "token_losses", "start_at", "stop_at", "cache", "grad", "checkpoint", NULL};
   bind_model *m = bind_check_model(L, 1);
   ma_request request = {0};
   ma_place start, stop;
@@ -238,6 +259,9 @@ int bind_model_forward(lua_State *L) {
   bool wants_loss = option(L, "loss"), wants_each = option(L, "token_losses");
   request = (ma_request){.ids = p->ids, .n_sequences = p->n_sequences, .n_tokens = p->n_tokens,
                          .wants_logits = option(L, "logits"), .wants_losses = wants_loss || wants_each};
+  bool has_gradient = read_grad(L, &request);
+  request.recomputes = option(L, "checkpoint");
+  p->capture.is_recorded = request.is_recorded;
   if (request.wants_losses && p->n_tokens < 2) return bind_error(L, "a loss needs at least two tokens");
   if (bind_field(L, 3, "stop_at") != LUA_TNIL) {
     stop = one_place(L, "stop_at");
@@ -264,7 +288,9 @@ int bind_model_forward(lua_State *L) {
   if (p->is_captured) ma_visitors_detach(&m->model->visitors, &p->capture.visitor);
   p->is_captured = false;
   if (st != MA_OK) return raise_failure(L, &err);
-  push_result(L, p, wants_loss, wants_each);
+  size_t saved = p->result.losses.storage ? ma_tape_bytes(&p->result.losses) : p->result.logits.storage ? ma_tape_bytes(&p->result.logits) : 0;
+  push_result(L, p, wants_loss, wants_each, has_gradient);
+  bind_charge(L, saved);
   return 1;
 }
 

@@ -9,6 +9,9 @@
 
 int bind_tensor_tostring(lua_State *L); /* print.c */
 void bind_open_operations(lua_State *L); /* operations.c */
+void bind_open_layers(lua_State *L);     /* layers.c */
+void bind_open_gradient(lua_State *L);   /* gradient.c */
+int bind_push_grad(lua_State *L);
 
 /* ---- views ---- */
 
@@ -172,10 +175,10 @@ static int t_get(lua_State *L) {
 static int t_set(lua_State *L) {
   ma_error err;
   int64_t index[MA_MAX_DIMS];
-  ma_tensor *t = bind_check_tensor(L, 1);
-  if (lua_gettop(L) - 2 != t->n_dims) return bind_error(L, "set wants %d indices, one a dim, and a value", t->n_dims);
-  read_index(L, t, 2, index);
-  if (ma_tensor_set(t, index, luaL_checknumber(L, t->n_dims + 2), &err) != MA_OK) return bind_raise(L, &err);
+  ma_tensor t = bind_target(L, 1);
+  if (lua_gettop(L) - 2 != t.n_dims) return bind_error(L, "set wants %d indices, one a dim, and a value", t.n_dims);
+  read_index(L, &t, 2, index);
+  if (ma_tensor_set(&t, index, luaL_checknumber(L, t.n_dims + 2), &err) != MA_OK) return bind_raise(L, &err);
   lua_settop(L, 1);
   return 1;
 }
@@ -367,10 +370,12 @@ static int concat(lua_State *L) {
   if (n > INT32_MAX) return bind_error(L, "cat joins at most %d tensors", INT32_MAX);
   lua_settop(L, 2);
   const ma_tensor **parts = lua_newuserdatauv(L, (size_t)n * sizeof *parts, 0);
+  ma_tensor *borrowed = lua_newuserdatauv(L, (size_t)n * sizeof *borrowed, 0);
   luaL_checkstack(L, 8, "cat");
   for (lua_Integer i = 0; i < n; i++) {
     lua_rawgeti(L, 1, i + 1);
-    parts[i] = bind_check_tensor(L, -1); /* kept alive by the list */
+    borrowed[i] = *bind_check_tensor(L, -1); /* kept alive by the list */
+    parts[i] = &borrowed[i];
     lua_pop(L, 1);
   }
   int dim = lua_isnil(L, 2) ? 0 : bind_check_dim(L, 2, parts[0]->n_dims);
@@ -411,8 +416,8 @@ static int t_index(lua_State *L) {
   }
   luaL_getmetafield(L, 1, "methods");
   lua_pushvalue(L, 2);
-  lua_rawget(L, -2);
-  return 1;
+  if (lua_rawget(L, -2) != LUA_TNIL || lua_type(L, 2) != LUA_TSTRING) return 1;
+  return strcmp(lua_tostring(L, 2), "grad") == 0 ? bind_push_grad(L) : 1;
 }
 
 int bind_open_tensor(lua_State *L) {
@@ -428,6 +433,8 @@ int bind_open_tensor(lua_State *L) {
                                        {"cat", concat}, {NULL, NULL}};
   bind_class(L, BIND_TENSOR, meta, methods);
   bind_open_operations(L);
+  bind_open_layers(L);
   luaL_newlib(L, functions);
+  bind_open_gradient(L);
   return 1;
 }

@@ -56,11 +56,30 @@ static int text_rest(lua_State *L) {
   return 1;
 }
 
+/* block(): the next part of the text, nil behind the last. */
+static int text_block(lua_State *L) {
+  ma_error err;
+  const char *text;
+  size_t length;
+  if (ma_text_file_block(check(L), &text, &length, &err) != MA_OK) return bind_raise(L, &err);
+  if (length) lua_pushlstring(L, text, length);
+  else lua_pushnil(L);
+  return 1;
+}
+
+/* at(): bytes of the file that have been read, packed ones where it is packed. */
+static int text_at(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)ma_text_file_at(check(L)));
+  return 1;
+}
+
 int bind_open_text(lua_State *L) {
   static const luaL_Reg meta[] = {{"__gc", text_close}, {"__close", text_close}, {NULL, NULL}};
   static const luaL_Reg methods[] = {{"line", text_line},
                                      {"skip", text_skip},
+                                     {"block", text_block},
                                      {"rest", text_rest},
+                                     {"at", text_at},
                                      {"close", text_close},
                                      {NULL, NULL}};
   static const luaL_Reg functions[] = {{"open", text_open}, {NULL, NULL}};

@@ -1,13 +1,18 @@
 #include "text/tokenizer.h"
 
+#include <openssl/evp.h>
+#include <stdio.h>
+
 #include "base/memory.h"
 #include "bind/bind.h"
 
-static const ma_tokenizer *check(lua_State *L) {
-  ma_tokenizer **box = luaL_checkudata(L, 1, BIND_TOKENIZER);
+const ma_tokenizer *bind_check_tokenizer(lua_State *L, int index) {
+  ma_tokenizer **box = luaL_checkudata(L, index, BIND_TOKENIZER);
   if (!*box) bind_error(L, "this tokenizer has been closed");
   return *box;
 }
+
+static const ma_tokenizer *check(lua_State *L) { return bind_check_tokenizer(L, 1); }
 
 static int tokenizer_load(lua_State *L) {
   ma_error err;
@@ -122,6 +127,30 @@ static int tokenizer_is_special(lua_State *L) {
   return 1;
 }
 
+void bind_sha256_of_tokenizer(lua_State *L, const ma_tokenizer *t, unsigned char digest[32]) {
+  EVP_MD_CTX *context = EVP_MD_CTX_new();
+  bool fine = context && EVP_DigestInit_ex(context, EVP_sha256(), NULL);
+  for (size_t id = 0; fine && id < ma_tokenizer_size(t); id++) {
+    size_t length = 0;
+    const char *token = ma_tokenizer_token(t, (int32_t)id, &length);
+    uint32_t n = token ? (uint32_t)length : UINT32_MAX;
+    const uint8_t bytes[4] = {(uint8_t)n, (uint8_t)(n >> 8), (uint8_t)(n >> 16), (uint8_t)(n >> 24)};
+    fine = EVP_DigestUpdate(context, bytes, sizeof bytes) && (!token || EVP_DigestUpdate(context, token, length));
+  }
+  fine = fine && EVP_DigestFinal_ex(context, digest, NULL);
+  EVP_MD_CTX_free(context);
+  if (!fine) bind_error(L, "SHA-256 is not available");
+}
+
+static int tokenizer_sha256(lua_State *L) {
+  unsigned char digest[32];
+  char text[2 * sizeof digest + 1];
+  bind_sha256_of_tokenizer(L, check(L), digest);
+  for (size_t i = 0; i < sizeof digest; i++) snprintf(text + 2 * i, 3, "%02x", digest[i]);
+  lua_pushlstring(L, text, 2 * sizeof digest);
+  return 1;
+}
+
 /* t.bos, t.eos, or a method. */
 static int tokenizer_index(lua_State *L) {
   const ma_tokenizer *t = check(L);
@@ -155,9 +184,11 @@ int bind_open_tokenizer(lua_State *L) {
   static const luaL_Reg methods[] = {{"encode", tokenizer_encode}, {"decode", tokenizer_decode},
                                      {"token", tokenizer_token},   {"id", tokenizer_id},
                                      {"size", tokenizer_size},     {"is_special", tokenizer_is_special},
-                                     {"close", tokenizer_close},   {NULL, NULL}};
+                                     {"sha256", tokenizer_sha256}, {"close", tokenizer_close},
+                                     {NULL, NULL}};
   static const luaL_Reg functions[] = {{"load", tokenizer_load}, {NULL, NULL}};
   bind_class(L, BIND_TOKENIZER, meta, methods);
   luaL_newlib(L, functions);
+  bind_open_trainer(L);
   return 1;
 }

@@ -188,6 +188,18 @@ ma_status ma_text_file_line(ma_text_file *f, const char **line, size_t *length, 
   }
 }
 
+ma_status ma_text_file_block(ma_text_file *f, const char **text, size_t *length, ma_error *err) {
+  bool more;
+  ma_status st = f->text_at < f->text_end ? MA_OK : fill(f, &more, err);
+  if (st != MA_OK) return st;
+  *text = f->text + f->text_at;
+  *length = f->text_end - f->text_at;
+  f->text_at = f->text_end;
+  return MA_OK;
+}
+
+uint64_t ma_text_file_at(const ma_text_file *f) { return input_offset(f); }
+
 ma_status ma_text_file_rest(ma_text_file *f, const char **text, size_t *length, ma_error *err) {
   bool more = true;
   while (more) {

@@ -8,6 +8,7 @@
 #define MASSACT_FORMAT_TEXT_FILE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/status.h"
 
@@ -22,6 +23,11 @@ void ma_text_file_close(ma_text_file *file); /* NULL is fine */
 /* The next line without its newline, or *line = NULL behind the last.  Borrowed until the next
  * call. */
 ma_status ma_text_file_line(ma_text_file *file, const char **line, size_t *length, ma_error *err);
+/* The next part, up to some 64 KiB that may end anywhere, or *length = 0 behind the last.  Borrowed until
+ * the next call. */
+ma_status ma_text_file_block(ma_text_file *file, const char **text, size_t *length, ma_error *err);
+/* Bytes of the file that have been read, for progress. */
+uint64_t ma_text_file_at(const ma_text_file *file);
 /* All that is left (perhaps nothing).  Borrowed until the next call. */
 ma_status ma_text_file_rest(ma_text_file *file, const char **text, size_t *length, ma_error *err);
 #endif

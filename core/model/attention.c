@@ -30,9 +30,9 @@ static ma_status qk_norm(ma_pass *pass, ma_tensor *x, ma_slot slot, int layer, m
   const ma_spec *s = pass->spec;
   ma_tensor rows = {0};
   const ma_tensor *weight;
-  int64_t whole[3] = {pass->B, pass->T, x->shape[2] * x->shape[3]};
+  int64_t shape[4] = {pass->B, pass->T, x->shape[2], x->shape[3]}, whole[3] = {pass->B, pass->T, x->shape[2] * x->shape[3]};
   if (s->qk_norm == MA_QK_NORM_NONE) return MA_OK;
-  MA_TRY(ma_weights_get(&weight, pass->model->weights, slot, layer, err));
+  MA_TRY(ma_pass_weight(pass, &weight, slot, layer, err));
   if (s->qk_norm == MA_QK_NORM_ROW) MA_TRY(ma_tensor_reshape(&rows, x, 3, whole, err));
   else rows = ma_tensor_retain(x);
   if (s->norm == MA_NORM_LAYER) {
@@ -41,6 +41,9 @@ static ma_status qk_norm(ma_pass *pass, ma_tensor *x, ma_slot slot, int layer, m
   } else {
     MA_TRY(ma_pass_rms_norm(pass, &rows, &rows, weight, err));
   }
+  /* The same memory still, or (recorded) the norm's own. */
+  ma_tensor_release(x);
+  MA_TRY(ma_tensor_reshape(x, &rows, 4, shape, err));
 done:
   ma_tensor_release(&rows);
   return st;
@@ -77,10 +80,36 @@ static ma_status describe(ma_pass *pass, ma_attention_how *how, int layer, ma_er
       .step = pass->model->dtype,
   };
   if (s->kv_bias) {
-    ma_weights *w = pass->model->weights;
-    MA_TRY(ma_weights_get(&how->extra_key, w, MA_SLOT_ATTN_EXTRA_KEY, layer, err));
-    MA_TRY(ma_weights_get(&how->extra_value, w, MA_SLOT_ATTN_EXTRA_VALUE, layer, err));
+    MA_TRY(ma_pass_weight(pass, &how->extra_key, MA_SLOT_ATTN_EXTRA_KEY, layer, err));
+    MA_TRY(ma_pass_weight(pass, &how->extra_value, MA_SLOT_ATTN_EXTRA_VALUE, layer, err));
   }
+done:
+  return st;
+}
+
+/* Sums over the probabilities, for whoever stands on their points (empty: nobody); they do not need T x T. */
+typedef struct tallies {
+  ma_tensor received, entropy;
+} tallies;
+
+static ma_tensor *wanted(ma_tensor *tally) { return tally->storage ? tally : NULL; }
+
+static ma_status take_tallies(ma_pass *pass, tallies *t, const int64_t *probs_shape, int layer, ma_error *err) {
+  ma_status st = MA_OK;
+  int64_t by_key[3] = {probs_shape[0], probs_shape[1], probs_shape[3]};
+  if (ma_pass_watches(pass, MA_AT_ATTN_RECEIVED, layer))
+    MA_TRY(ma_pass_new(pass, &t->received, MA_F32, 3, by_key, err));
+  if (ma_pass_watches(pass, MA_AT_ATTN_ENTROPY, layer))
+    MA_TRY(ma_pass_new(pass, &t->entropy, MA_F32, 3, probs_shape, err));
+done:
+  return st;
+}
+
+/* Who came to these points while this layer's scores were shown has to wait for the next pass. */
+static ma_status show_tallies(ma_pass *pass, tallies *t, int layer, ma_error *err) {
+  ma_status st = MA_OK;
+  if (t->received.storage) MA_VISIT(ATTN_RECEIVED, layer, &t->received);
+  if (t->entropy.storage) MA_VISIT(ATTN_ENTROPY, layer, &t->entropy);
 done:
   return st;
 }
@@ -91,23 +120,31 @@ static ma_status mix(ma_pass *pass, ma_tensor *z, const ma_tensor *q, const ma_t
   ma_status st = MA_OK;
   ma_attention_how how;
   ma_tensor scores = {0};
+  tallies t = {0};
   MA_TRY(describe(pass, &how, layer, err));
-  if (!ma_pass_watches(pass, MA_AT_ATTN_SCORES, layer) &&
-      !ma_pass_watches(pass, MA_AT_ATTN_PROBS, layer)) {
-    MA_TRY(ma_attention(z, q, k, v, &how, err));
-  } else {
-    int64_t shape[4] = {pass->B, q->shape[2], pass->T, k->shape[1] + (how.extra_key ? 1 : 0)};
-    MA_TRY(ma_arena_take(pass->arena, &scores, MA_F32, 4, shape, err));
+  int64_t shape[4] = {pass->B, q->shape[2], pass->T, k->shape[1] + (how.extra_key ? 1 : 0)};
+  MA_TRY(take_tallies(pass, &t, shape, layer, err));
+  bool has_tallies = t.received.storage || t.entropy.storage;
+  if (ma_pass_watches(pass, MA_AT_ATTN_SCORES, layer) || ma_pass_watches(pass, MA_AT_ATTN_PROBS, layer)) {
+    MA_TRY(ma_pass_take_shape(pass, &scores, 4, shape, err));
     MA_TRY(ma_attention_scores(&scores, q, k, &how, err));
     MA_VISIT(ATTN_SCORES, layer, &scores);
     MA_TRY(ma_softmax(&scores, &scores, false, err));
     MA_TRY(ma_pass_round(pass, &scores, err));
     MA_VISIT(ATTN_PROBS, layer, &scores);
     MA_TRY(ma_attention_mix(z, &scores, v, &how, err));
+    if (has_tallies) MA_TRY(ma_attention_tally(wanted(&t.received), wanted(&t.entropy), &scores, err));
+  } else if (has_tallies) {
+    MA_TRY(ma_attention_and_tally(z, wanted(&t.received), wanted(&t.entropy), q, k, v, &how, err));
+  } else {
+    MA_TRY(ma_attention(z, q, k, v, &how, err));
   }
+  MA_STEP(show_tallies(pass, &t, layer, err));
   MA_TRY(ma_pass_round(pass, z, err));
 done:
   ma_tensor_release(&scores);
+  ma_tensor_release(&t.received);
+  ma_tensor_release(&t.entropy);
   return st;
 }
 
@@ -136,12 +173,12 @@ ma_status ma_attention_branch(ma_pass *pass, int layer, const ma_tensor *h, ma_t
     all_v = ma_tensor_retain(&v);
   }
 
-  MA_TRY(ma_pass_take(pass, &flat, s->n_heads * s->d_head, err));
-  MA_TRY(ma_tensor_reshape(&z, &flat, 4, heads, err));
+  MA_TRY(ma_pass_take_shape(pass, &z, 4, heads, err));
   if (scales_queries(pass)) MA_TRY(ma_pass_scale(pass, &q, scale_of(s), err));
   MA_STEP(mix(pass, &z, &q, &all_k, &all_v, layer, err));
   MA_VISIT(ATTN_Z, layer, &z);
 
+  MA_TRY(ma_tensor_reshape(&flat, &z, 3, (int64_t[3]){pass->B, pass->T, s->n_heads * s->d_head}, err));
   MA_TRY(ma_pass_linear(pass, out, &flat, MA_SLOT_ATTN_PROJ, MA_SLOT_ATTN_PROJ_BIAS, layer, err));
   MA_VISIT(ATTN_PROJ, layer, out);
   MA_STEP(ma_pass_branch_out(pass, out, MA_AT_ATTN_OUT, MA_SLOT_ATTN_NORM_AFTER, layer, err));

@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 #include "tensor/ops.h"
+#include "tensor/tape.h"
 
 static ma_captured *find(ma_capture *c, ma_place place) {
   for (size_t i = 0; i < c->n_seen; i++)
@@ -14,7 +15,15 @@ static ma_status visit(ma_visitor *self, ma_tensor *x, const ma_at *at, ma_error
   ma_capture *c = (ma_capture *)self;
   ma_captured *old = find(c, at->place);
   ma_tensor copy = {0};
-  ma_status st = ma_tensor_convert(&copy, x, x->dtype, err);
+  ma_status st = MA_OK;
+  /* On the tape the tensor itself, whose gradient is the point's. */
+  if (c->is_recorded) {
+    st = ma_tensor_begin(x, err);
+    if (st == MA_OK) st = ma_tensor_keep_grad(x, err);
+    if (st == MA_OK) copy = ma_tensor_retain(x);
+  } else {
+    st = ma_tensor_convert(&copy, x, x->dtype, err);
+  }
   if (st != MA_OK) return st;
   if (old) {
     ma_tensor_release(&old->tensor);

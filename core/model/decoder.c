@@ -8,7 +8,7 @@
 
 static ma_status ids_tensor(ma_pass *pass, ma_tensor *out, ma_error *err) {
   int64_t shape[2] = {pass->B, pass->T};
-  ma_status st = ma_arena_take(pass->arena, out, MA_I64, 2, shape, err);
+  ma_status st = ma_pass_new(pass, out, MA_I64, 2, shape, err);
   if (st != MA_OK) return st;
   return pass->model->device->backend->upload(pass->model->device, ma_tensor_data(out),
                                               pass->request->ids, ma_tensor_bytes(out), err);
@@ -20,7 +20,7 @@ static ma_status add_positions(ma_pass *pass, ma_error *err) {
   ma_tensor rows = {0};
   const ma_tensor *table;
   int64_t first = pass->n_past + pass->spec->position_offset;
-  MA_TRY(ma_weights_get(&table, pass->model->weights, MA_SLOT_EMBED_POSITIONS, -1, err));
+  MA_TRY(ma_pass_weight(pass, &table, MA_SLOT_EMBED_POSITIONS, -1, err));
   if (first + pass->T > table->shape[0])
     MA_TRY(ma_fail(err, MA_BAD_ARGUMENT,
                    "%lld tokens are too many: the model's position table ends at %lld",
@@ -46,7 +46,7 @@ done:
 static ma_status embed_rows(ma_pass *pass, ma_tensor *out, const ma_tensor *ids, ma_error *err) {
   ma_status st = MA_OK;
   const ma_tensor *table;
-  MA_TRY(ma_weights_get(&table, pass->model->weights, MA_SLOT_EMBED_TOKENS, -1, err));
+  MA_TRY(ma_pass_weight(pass, &table, MA_SLOT_EMBED_TOKENS, -1, err));
   MA_TRY(ma_embed(out, table, ids, err));
   MA_TRY(ma_pass_round(pass, out, err));
 done:
@@ -80,7 +80,7 @@ static ma_status embed(ma_pass *pass, ma_error *err) {
   }
   MA_TRY(ma_pass_scale(pass, &pass->x, embed_scale(pass), err));
   if (s->learned_embed_scale) {
-    MA_TRY(ma_weights_get(&scale, w, MA_SLOT_EMBED_SCALE, -1, err));
+    MA_TRY(ma_pass_weight(pass, &scale, MA_SLOT_EMBED_SCALE, -1, err));
     MA_TRY(ma_binary(&pass->x, MA_BINARY_mul, &pass->x, scale, err));
     MA_TRY(ma_pass_round(pass, &pass->x, err));
   }
@@ -189,16 +189,22 @@ done:
   return st;
 }
 
+ma_status ma_layer(ma_pass *pass, int n, ma_point from, ma_error *err) {
+  ma_status st = MA_OK;
+  if (ma_interrupted()) return ma_fail(err, MA_INTERRUPTED, "interrupted in layer %d", n);
+  if (from == MA_AT_IN && pass->spec->parallel) MA_STEP(parallel_block(pass, n, err));
+  else if (from == MA_AT_IN) MA_STEP(attention_half(pass, n, err));
+  if (!pass->spec->parallel) MA_STEP(mlp_half(pass, n, err));
+done:
+  return st;
+}
+
 /* One layer from `from` on: its beginning, or what follows its mid. */
 static ma_status layer(ma_pass *pass, int n, ma_point from, ma_error *err) {
   ma_status st = MA_OK;
-  if (ma_interrupted()) return ma_fail(err, MA_INTERRUPTED, "interrupted in layer %d", n);
-  if (from == MA_AT_IN) {
-    MA_VISIT(IN, n, &pass->x);
-    if (pass->spec->parallel) MA_STEP(parallel_block(pass, n, err));
-    else MA_STEP(attention_half(pass, n, err));
-  }
-  if (!pass->spec->parallel) MA_STEP(mlp_half(pass, n, err));
+  if (from == MA_AT_IN) MA_VISIT(IN, n, &pass->x);
+  if (from == MA_AT_IN && ma_layer_can_recompute(pass, n)) MA_STEP(ma_layer_recomputed(pass, n, err));
+  else MA_STEP(ma_layer(pass, n, from, err));
   MA_VISIT(OUT, n, &pass->x);
 done:
   return st;
@@ -211,13 +217,12 @@ static ma_status losses(ma_pass *pass, ma_tensor *out, const ma_tensor *hidden, 
                         ma_error *err) {
   ma_status st = MA_OK;
   const ma_spec *s = pass->spec;
-  ma_weights *w = pass->model->weights;
   ma_logits_how how = {(float)s->logit_scale, (float)s->logit_softcap, pass->model->dtype};
   ma_tensor ids = {0}, next = {0}, here = {0}, targets = {0}, rows = {0}, each = {0}, all = {0};
   const ma_tensor *weight, *bias;
   int64_t n = pass->B * pass->T, flat[1] = {n}, matrix[2] = {n, -1}, shape[2] = {pass->B, pass->T};
   MA_TRY(ids_tensor(pass, &ids, err));
-  MA_TRY(ma_arena_take(pass->arena, &targets, MA_I64, 2, shape, err));
+  MA_TRY(ma_pass_new(pass, &targets, MA_I64, 2, shape, err));
   MA_TRY(ma_fill(&targets, -1, err));
   if (pass->T > 1) {
     MA_TRY(ma_tensor_narrow(&next, &ids, 1, 1, pass->T - 1, err));
@@ -225,15 +230,15 @@ static ma_status losses(ma_pass *pass, ma_tensor *out, const ma_tensor *hidden, 
     MA_TRY(ma_copy(&here, &next, err));
     ma_tensor_release(&here);
   }
-  MA_TRY(ma_arena_take(pass->arena, &each, MA_F32, 1, flat, err));
+  MA_TRY(ma_pass_take_shape(pass, &each, 1, flat, err));
   MA_TRY(ma_tensor_reshape(&here, &targets, 1, flat, err));
   if (logits) {
     MA_TRY(ma_tensor_reshape(&rows, logits, 2, matrix, err));
     MA_TRY(ma_cross_entropy(&each, &rows, &here, err));
   } else {
     MA_TRY(ma_tensor_reshape(&rows, hidden, 2, matrix, err));
-    MA_TRY(ma_weights_get(&weight, w, MA_SLOT_HEAD, -1, err));
-    MA_TRY(ma_weights_get(&bias, w, MA_SLOT_HEAD_BIAS, -1, err));
+    MA_TRY(ma_pass_weight(pass, &weight, MA_SLOT_HEAD, -1, err));
+    MA_TRY(ma_pass_weight(pass, &bias, MA_SLOT_HEAD_BIAS, -1, err));
     MA_TRY(ma_linear_cross_entropy(&each, &rows, weight, bias, &here, &how, err));
   }
   ma_tensor_release(&rows);
@@ -290,7 +295,8 @@ static ma_status head(ma_pass *pass, bool skips_norm, ma_result *out, ma_error *
   if (request->wants_logits || ma_pass_watches(pass, MA_AT_LOGITS, -1)) {
     MA_TRY(make_logits(pass, &logits, &hidden, err));
     MA_VISIT(LOGITS, -1, &logits);
-    if (request->wants_logits) MA_TRY(ma_tensor_convert(&out->logits, &logits, MA_F32, err));
+    if (request->wants_logits && pass->is_recorded) out->logits = ma_tensor_retain(&logits);
+    else if (request->wants_logits) MA_TRY(ma_tensor_convert(&out->logits, &logits, MA_F32, err));
   }
   if (request->wants_losses)
     MA_TRY(losses(pass, &out->losses, &hidden, logits.storage ? &logits : NULL, err));
@@ -313,7 +319,8 @@ ma_status ma_decode(ma_pass *pass, ma_result *out, ma_error *err) {
     MA_TRY(embed(pass, err));
     MA_VISIT(EMBED, -1, &pass->x);
   } else {
-    MA_TRY(ma_copy(&pass->x, pass->request->start_value, err));
+    if (pass->is_recorded) MA_TRY(ma_tensor_convert(&pass->x, pass->request->start_value, MA_F32, err));
+    else MA_TRY(ma_copy(&pass->x, pass->request->start_value, err));
     MA_TRY(ma_pass_round(pass, &pass->x, err));
     if (start->point == MA_AT_FINAL_NORM) {
       MA_TRY(head(pass, true, out, err));

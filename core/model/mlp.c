@@ -20,7 +20,7 @@ static ma_status gelu_new(ma_pass *pass, ma_tensor *x, ma_error *err) {
   ma_status st = MA_OK;
   ma_tensor t = {0};
   ma_arena_mark mark = ma_arena_here(pass->arena);
-  MA_TRY(ma_arena_take(pass->arena, &t, MA_F32, x->n_dims, x->shape, err));
+  MA_TRY(ma_pass_take_shape(pass, &t, x->n_dims, x->shape, err));
   MA_TRY(cube(pass, &t, x, err));
   MA_TRY(ma_pass_scale(pass, &t, 0.044715, err));
   MA_TRY(ma_binary(&t, MA_BINARY_add, &t, x, err));

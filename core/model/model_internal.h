@@ -5,6 +5,9 @@
 #include "model/pass.h"
 #include "tensor/ops.h"
 
+/* Weights that a recorded pass has converted, in chunks that do not move. */
+typedef struct ma_converted ma_converted;
+
 typedef struct ma_pass {
   ma_model *model;
   const ma_spec *spec;
@@ -13,6 +16,9 @@ typedef struct ma_pass {
   int64_t B, T;                   /* sequences, tokens of this pass */
   int64_t n_past;                 /* tokens before it, in the cache */
   bool has_stopped;               /* the request's last place has been visited */
+  bool is_recorded;               /* on the tape: tensors are made by the operations, not taken from the arena */
+  bool is_quiet;                  /* nobody is shown anything: a layer is computed again */
+  ma_converted *converted;
   ma_tensor x;                    /* the residual stream [B T D] */
   ma_tensor cosine[MA_MAX_ROPES]; /* [T n] of these positions */
   ma_tensor sine[MA_MAX_ROPES];
@@ -29,12 +35,19 @@ typedef struct ma_pass {
 #define MA_VISIT(point, layer, tensor) \
   MA_STEP(ma_pass_visit(pass, MA_AT_##point, (layer), (tensor), err))
 
-ma_status ma_pass_visit(ma_pass *pass, ma_point point, int layer, const ma_tensor *x, ma_error *err);
+ma_status ma_pass_visit(ma_pass *pass, ma_point point, int layer, ma_tensor *x, ma_error *err);
 /* Whether the point is watched: only then is a tensor made that exists for nothing else. */
 bool ma_pass_watches(const ma_pass *pass, ma_point point, int layer);
 
 /* The whole pass. */
 ma_status ma_decode(ma_pass *pass, ma_result *out, ma_error *err);
+/* The inside of a layer, between the points `in` and `out`. */
+ma_status ma_layer(ma_pass *pass, int layer, ma_point from, ma_error *err);
+/* The same, to be computed again on the way back instead of saving what that needs. */
+ma_status ma_layer_recomputed(ma_pass *pass, int layer, ma_error *err);
+bool ma_layer_can_recompute(const ma_pass *pass, int layer);
+/* Cosines and sines of the pass's positions. */
+ma_status ma_pass_rotation(ma_pass *pass, ma_error *err);
 /* The two branches: what each adds to the residual stream, from its (normalised) input `h`. */
 ma_status ma_attention_branch(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *out, ma_error *err);
 ma_status ma_mlp_branch(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *out, ma_error *err);
@@ -47,8 +60,14 @@ ma_status ma_experts(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *ou
 /* Rounds what a model of 16 bits stores here (transformers, eager attention), in place; nothing in f32. */
 ma_status ma_pass_round(ma_pass *pass, ma_tensor *x, ma_error *err);
 
-/* [B T last...] f32 in the pass's arena. */
+/* [B T last] f32, for an operation to write to: in the pass's arena, or (recorded) no tensor yet, which the operation makes. */
 ma_status ma_pass_take(ma_pass *pass, ma_tensor *out, int64_t last, ma_error *err);
+ma_status ma_pass_take_shape(ma_pass *pass, ma_tensor *out, int n_dims, const int64_t *shape, ma_error *err);
+/* A tensor that exists, of any dtype: in the arena, or (recorded) memory that outlives the pass. */
+ma_status ma_pass_new(ma_pass *pass, ma_tensor *out, ma_dtype dtype, int n_dims, const int64_t *shape, ma_error *err);
+/* The weight to compute with (borrowed until the pass ends), or NULL where the slot is empty; see ma_weights_get. */
+ma_status ma_pass_weight(ma_pass *pass, const ma_tensor **out, ma_slot slot, int64_t index, ma_error *err);
+void ma_pass_release(ma_pass *pass);
 /* out [B T N] = x [B T K] through the weight (and bias, where the checkpoint has one) of the slots. */
 ma_status ma_pass_linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot weight, ma_slot bias,
                          int layer, ma_error *err);

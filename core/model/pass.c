@@ -22,23 +22,24 @@ bool ma_place_can_start(ma_place place) {
 }
 
 bool ma_pass_watches(const ma_pass *pass, ma_point point, int layer) {
+  if (pass->is_quiet) return false;
   const ma_place *stop = pass->request->stop;
   return ma_visitors_watch(&pass->model->visitors, point, layer) ||
          (stop && stop->point == point && stop->layer == layer);
 }
 
-/* What transformers keeps in f32 in a model of 16 bits as well. */
+/* What transformers keeps in f32 in a model of 16 bits as well, and what is no part of the model. */
 static bool stays_f32(const ma_pass *pass, ma_point point) {
-  return point == MA_AT_MLP_EXPERTS || (point == MA_AT_ATTN_SCORES && pass->spec->position == MA_POSITION_ALIBI);
+  return point == MA_AT_MLP_EXPERTS || point == MA_AT_ATTN_RECEIVED || point == MA_AT_ATTN_ENTROPY || (point == MA_AT_ATTN_SCORES && pass->spec->position == MA_POSITION_ALIBI);
 }
 
 /* What a visitor may have written is rounded too, as a tensor of that dtype would round it. */
-ma_status ma_pass_visit(ma_pass *pass, ma_point point, int layer, const ma_tensor *x, ma_error *err) {
+ma_status ma_pass_visit(ma_pass *pass, ma_point point, int layer, ma_tensor *x, ma_error *err) {
   ma_place place = {point, layer};
+  if (pass->is_quiet) return MA_OK;
   if (ma_visitors_watch(&pass->model->visitors, point, layer)) {
-    ma_tensor seen = *x;
-    ma_status st = ma_visitors_visit(&pass->model->visitors, place, x, err);
-    if (st == MA_OK && !stays_f32(pass, point)) st = ma_pass_round(pass, &seen, err);
+    ma_status st = ma_visitors_visit(&pass->model->visitors, place, x, pass->is_recorded, err);
+    if (st == MA_OK && !stays_f32(pass, point)) st = ma_pass_round(pass, x, err);
     if (st != MA_OK) return st;
   }
   const ma_place *stop = pass->request->stop;
@@ -53,16 +54,56 @@ ma_status ma_pass_round(ma_pass *pass, ma_tensor *x, ma_error *err) {
 }
 
 ma_status ma_pass_take(ma_pass *pass, ma_tensor *out, int64_t last, ma_error *err) {
-  int64_t shape[3] = {pass->B, pass->T, last};
-  return ma_arena_take(pass->arena, out, MA_F32, 3, shape, err);
+  return ma_pass_take_shape(pass, out, 3, (int64_t[3]){pass->B, pass->T, last}, err);
+}
+
+ma_status ma_pass_take_shape(ma_pass *pass, ma_tensor *out, int n_dims, const int64_t *shape, ma_error *err) {
+  *out = (ma_tensor){0};
+  return pass->is_recorded ? MA_OK : ma_arena_take(pass->arena, out, MA_F32, n_dims, shape, err);
+}
+
+ma_status ma_pass_new(ma_pass *pass, ma_tensor *out, ma_dtype dtype, int n_dims, const int64_t *shape, ma_error *err) {
+  if (pass->is_recorded) return ma_tensor_new(out, pass->model->device, dtype, n_dims, shape, err);
+  return ma_arena_take(pass->arena, out, dtype, n_dims, shape, err);
+}
+
+struct ma_converted {
+  ma_tensor weight;
+  ma_converted *next;
+};
+
+ma_status ma_pass_weight(ma_pass *pass, const ma_tensor **out, ma_slot slot, int64_t index, ma_error *err) {
+  ma_converted *held;
+  if (!pass->is_recorded || pass->request->skips_weights) return ma_weights_get(out, pass->model->weights, slot, index, err);
+  *out = NULL;
+  ma_status st = MA_NEW(&held, 1, err);
+  if (st != MA_OK) return st;
+  held->next = pass->converted;
+  pass->converted = held;
+  st = ma_weights_follow(&held->weight, pass->model->weights, slot, index, err);
+  if (st == MA_OK && held->weight.storage) *out = &held->weight;
+  return st;
+}
+
+void ma_pass_release(ma_pass *pass) {
+  while (pass->converted) {
+    ma_converted *held = pass->converted;
+    pass->converted = held->next;
+    ma_tensor_release(&held->weight);
+    ma_free(held);
+  }
+  ma_tensor_release(&pass->x);
+  for (int i = 0; i < MA_MAX_ROPES; i++) {
+    ma_tensor_release(&pass->cosine[i]);
+    ma_tensor_release(&pass->sine[i]);
+  }
 }
 
 ma_status ma_pass_linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot weight, ma_slot bias,
                          int layer, ma_error *err) {
   const ma_tensor *w, *b = NULL;
-  ma_weights *weights = pass->model->weights;
-  ma_status st = ma_weights_get(&w, weights, weight, layer, err);
-  if (st == MA_OK && bias != MA_N_SLOTS) st = ma_weights_get(&b, weights, bias, layer, err);
+  ma_status st = ma_pass_weight(pass, &w, weight, layer, err);
+  if (st == MA_OK && bias != MA_N_SLOTS) st = ma_pass_weight(pass, &b, bias, layer, err);
   if (st == MA_OK) st = ma_linear(out, x, w, b, err);
   if (st == MA_OK) st = ma_pass_round(pass, out, err);
   return st;
@@ -88,10 +129,9 @@ ma_status ma_pass_norm(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slo
   ma_status st = MA_OK;
   const ma_spec *s = pass->spec;
   const ma_tensor *weight, *bias, *alpha;
-  ma_weights *w = pass->model->weights;
-  MA_TRY(ma_weights_get(&weight, w, slot, layer, err));
-  MA_TRY(ma_weights_get(&bias, w, slot + 1, layer, err));
-  MA_TRY(ma_weights_get(&alpha, w, slot + 2, layer, err));
+  MA_TRY(ma_pass_weight(pass, &weight, slot, layer, err));
+  MA_TRY(ma_pass_weight(pass, &bias, slot + 1, layer, err));
+  MA_TRY(ma_pass_weight(pass, &alpha, slot + 2, layer, err));
   switch ((ma_norm_kind)s->norm) {
     case MA_NORM_RMS: return ma_pass_rms_norm(pass, out, x, weight, err);
     case MA_NORM_LAYER:
@@ -108,7 +148,7 @@ ma_status ma_pass_apply(ma_pass *pass, ma_tensor *x, ma_binary_kind kind, double
   ma_status st = MA_OK;
   ma_tensor scalar = {0};
   ma_arena_mark mark = ma_arena_here(pass->arena);
-  MA_TRY(ma_arena_take(pass->arena, &scalar, MA_F32, 0, NULL, err));
+  MA_TRY(ma_pass_new(pass, &scalar, MA_F32, 0, NULL, err));
   MA_TRY(ma_fill(&scalar, number, err));
   MA_TRY(ma_binary(x, kind, x, &scalar, err));
   MA_TRY(ma_pass_round(pass, x, err));
@@ -174,7 +214,7 @@ done:
 }
 
 /* The rows of this pass's positions; views, so that a nested pass may extend the table meanwhile. */
-static ma_status rotation_rows(ma_pass *pass, ma_error *err) {
+ma_status ma_pass_rotation(ma_pass *pass, ma_error *err) {
   ma_status st = MA_OK;
   ma_model *m = pass->model;
   if (pass->spec->position != MA_POSITION_ROPE) return MA_OK;
@@ -231,6 +271,8 @@ static ma_status check_request(const ma_model *m, const ma_request *r, ma_error 
                    (long long)r->n_sequences, (long long)(n_past + r->n_tokens));
   if (r->cache && (r->start || r->stop))
     return ma_fail(err, MA_BAD_ARGUMENT, "a pass with a cache runs whole: no start_at, no stop_at");
+  if (r->cache && r->is_recorded)
+    return ma_fail(err, MA_UNSUPPORTED, "a pass with a cache has no gradient");
   return r->start ? check_start(s, r, err) : MA_OK;
 }
 
@@ -248,17 +290,14 @@ ma_status ma_model_forward(ma_result *out, ma_model *m, const ma_request *reques
       .B = request->n_sequences,
       .T = request->n_tokens,
       .n_past = request->cache ? request->cache->n_past : 0,
+      .is_recorded = request->is_recorded,
   };
-  MA_TRY(rotation_rows(&pass, err));
+  MA_TRY(ma_pass_rotation(&pass, err));
   MA_TRY(ma_decode(&pass, out, err));
   MA_TRY(ma_model_check_files(m, err));
   if (request->cache) request->cache->n_past += request->n_tokens;
 done:
-  ma_tensor_release(&pass.x);
-  for (int i = 0; i < MA_MAX_ROPES; i++) {
-    ma_tensor_release(&pass.cosine[i]);
-    ma_tensor_release(&pass.sine[i]);
-  }
+  ma_pass_release(&pass);
   ma_arena_reset(pass.arena);
   m->n_running--;
   if (st != MA_OK) ma_result_release(out);

@@ -43,7 +43,8 @@ static ma_status write_view(const ma_patch *p, ma_tensor *view, double value, ma
   if (p->kind == MA_PATCH_SET) return ma_fill(view, value, err);
   MA_TRY(ma_tensor_new(&scalar, ma_tensor_device(view), view->dtype, 0, NULL, err));
   MA_TRY(ma_fill(&scalar, value, err));
-  MA_TRY(ma_binary(view, p->kind == MA_PATCH_ADD ? MA_BINARY_add : MA_BINARY_mul, view, &scalar, err));
+  ma_tensor to = *view; /* another ma_tensor than the input: on the tape, too, the write is to the storage */
+  MA_TRY(ma_binary(&to, p->kind == MA_PATCH_ADD ? MA_BINARY_add : MA_BINARY_mul, view, &scalar, err));
 done:
   ma_tensor_release(&scalar);
   return st;

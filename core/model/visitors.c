@@ -62,6 +62,7 @@ static ma_status show(ma_visitor *visitor, const ma_tensor *x, const ma_at *at, 
   ma_status st = MA_OK;
   ma_tensor lent = *x;
   lent.storage = NULL;
+  lent.is_detached = true;
   MA_TRY(ma_storage_lend(&lent.storage, x->storage->device, x->storage->data, x->storage->bytes,
                          at->name, err));
   visitor->is_visiting = true;
@@ -73,7 +74,16 @@ done:
   return st;
 }
 
-ma_status ma_visitors_visit(ma_visitors *v, ma_place place, const ma_tensor *x, ma_error *err) {
+static ma_status show_itself(ma_visitor *visitor, const ma_tensor *x, const ma_at *at, ma_error *err) {
+  ma_tensor shown = ma_tensor_retain(x);
+  visitor->is_visiting = true;
+  ma_status st = visitor->visit(visitor, &shown, at, err);
+  visitor->is_visiting = false;
+  ma_tensor_release(&shown);
+  return st;
+}
+
+ma_status ma_visitors_visit(ma_visitors *v, ma_place place, const ma_tensor *x, bool is_recorded, ma_error *err) {
   ma_status st = MA_OK;
   ma_at at = {.place = place};
   size_t n = v->n_stands; /* who is attached during this visit waits for the next */
@@ -83,7 +93,7 @@ ma_status ma_visitors_visit(ma_visitors *v, ma_place place, const ma_tensor *x, 
     ma_stand stand = v->stands[i];
     if (!stand.visitor || stand.visitor->is_visiting) continue;
     if (stand.place.point != place.point || stand.place.layer != place.layer) continue;
-    st = show(stand.visitor, x, &at, err);
+    st = is_recorded ? show_itself(stand.visitor, x, &at, err) : show(stand.visitor, x, &at, err);
   }
   if (--v->n_walks == 0) tidy(v);
   return st;

@@ -21,7 +21,7 @@ typedef struct ma_at {
 typedef struct ma_visitor ma_visitor;
 struct ma_visitor {
   /* `x` is live memory of the pass: writing to it changes what follows.  Its storage is marked dead when
-   * the visit ends. */
+   * the visit ends; not in a recorded pass, where it is on the tape, and lives as long as somebody refers to it. */
   ma_status (*visit)(ma_visitor *self, ma_tensor *x, const ma_at *at, ma_error *err);
   bool is_visiting;
 };
@@ -52,6 +52,6 @@ static inline bool ma_visitors_watch(const ma_visitors *v, ma_point point, int l
 }
 
 /* Shows `x` to everybody who stands at the place. */
-ma_status ma_visitors_visit(ma_visitors *v, ma_place place, const ma_tensor *x, ma_error *err);
+ma_status ma_visitors_visit(ma_visitors *v, ma_place place, const ma_tensor *x, bool is_recorded, ma_error *err);
 
 #endif

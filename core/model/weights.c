@@ -9,11 +9,13 @@
 #include "base/bytes.h"
 #include "base/memory.h"
 #include "tensor/ops.h"
+#include "tensor/tape.h"
 
 typedef struct bound {
   ma_tensor stored; /* the checkpoint's */
   ma_tensor wide;   /* f32 (see weights.h), made at first use; empty before, or when `stored` serves as it is */
   unsigned n_writes; /* of `stored`, when `wide` was made */
+  bool is_followed;  /* recorded passes go back to it */
 } bound;
 
 enum { FIRST_EXPERT_SLOT = MA_SLOT_EXPERT_GATE, N_EXPERT_SLOTS = MA_SLOT_EXPERT_PROJ + 1 - FIRST_EXPERT_SLOT };
@@ -235,6 +237,8 @@ ma_status ma_weights_bind(ma_weights *w, const char *name, const ma_tensor *t, m
   ma_tensor_release(&b->wide);
   ma_tensor_release(&b->stored);
   b->stored = ma_tensor_retain(t);
+  b->is_followed = !t->is_detached;
+  b->stored.is_detached = true; /* passes are recorded only where they ask for it */
   return MA_OK;
 }
 
@@ -308,6 +312,15 @@ static ma_status convert(const ma_weights *w, ma_tensor *out, const ma_tensor *s
   return st;
 }
 
+/* [rows, last dim], or flat. */
+static ma_status reshape_as_slot(const ma_weights *w, ma_tensor *out, const ma_tensor *copy, ma_slot slot, ma_error *err) {
+  int64_t matrix[2] = {-1, copy->shape[copy->n_dims > 0 ? copy->n_dims - 1 : 0]}, flat[1] = {-1};
+  bool heads = slot == MA_SLOT_ATTN_EXTRA_KEY || slot == MA_SLOT_ATTN_EXTRA_VALUE;
+  if (heads) matrix[1] = w->spec->d_head;
+  bool is_flat = !is_matrix(slot) && !heads;
+  return ma_tensor_reshape(out, copy, is_flat ? 1 : 2, is_flat ? flat : matrix, err);
+}
+
 ma_status ma_weights_get(const ma_tensor **out, ma_weights *w, ma_slot slot, int64_t index, ma_error *err) {
   ma_status st = MA_OK;
   bound *b = bound_at(w, slot, index);
@@ -322,19 +335,48 @@ ma_status ma_weights_get(const ma_tensor **out, ma_weights *w, ma_slot slot, int
   if (b->wide.storage && b->n_writes != ma_storage_n_writes(b->stored.storage)) ma_tensor_release(&b->wide);
   if (!b->wide.storage) {
     b->n_writes = ma_storage_n_writes(b->stored.storage);
-    /* Shaped as the slot says: [rows, last dim], or flat. */
     ma_tensor copy = {0};
-    int64_t last = b->stored.shape[b->stored.n_dims > 0 ? b->stored.n_dims - 1 : 0];
-    int64_t matrix[2] = {-1, last}, flat[1] = {-1};
-    bool heads = slot == MA_SLOT_ATTN_EXTRA_KEY || slot == MA_SLOT_ATTN_EXTRA_VALUE;
-    if (heads) matrix[1] = w->spec->d_head;
     st = convert(w, &copy, &b->stored, vector || w->keeps_wide, err);
-    if (st == MA_OK)
-      st = ma_tensor_reshape(&b->wide, &copy, vector && !heads ? 1 : 2, vector && !heads ? flat : matrix, err);
+    if (st == MA_OK) st = reshape_as_slot(w, &b->wide, &copy, slot, err);
     ma_tensor_release(&copy);
   }
   if (st == MA_OK) *out = &b->wide;
   return st;
+}
+
+ma_status ma_weights_follow(ma_tensor *out, ma_weights *w, ma_slot slot, int64_t index, ma_error *err) {
+  ma_status st = MA_OK;
+  const bound *b = bound_at(w, slot, index);
+  const ma_tensor *fixed;
+  ma_tensor t = b->stored, copy = {0};
+  *out = (ma_tensor){0};
+  t.is_detached = !b->is_followed;
+  if (!b->stored.storage || !ma_tensor_is_tracked(&t)) {
+    MA_TRY(ma_weights_get(&fixed, w, slot, index, err));
+    if (fixed) *out = ma_tensor_retain(fixed);
+  } else if (is_picked(slot) || (serves_as_is(w, &t) && (is_matrix(slot) || t.n_dims == 1))) {
+    *out = ma_tensor_retain(&t);
+  } else {
+    MA_TRY(convert(w, &copy, &t, true, err));
+    MA_TRY(reshape_as_slot(w, out, &copy, slot, err));
+  }
+done:
+  ma_tensor_release(&copy);
+  return st;
+}
+
+static unsigned n_writes_of(const bound *b, int n) {
+  unsigned sum = 0;
+  for (int s = 0; s < n; s++)
+    if (b[s].stored.storage) sum += ma_storage_n_writes(b[s].stored.storage);
+  return sum;
+}
+
+unsigned ma_weights_n_writes(const ma_weights *w, int layer) {
+  unsigned sum = n_writes_of(w->layers[layer], MA_N_SLOTS);
+  for (int64_t e = 0; w->experts && e < w->spec->n_experts; e++)
+    sum += n_writes_of(w->experts[layer * w->spec->n_experts + e], N_EXPERT_SLOTS);
+  return sum;
 }
 
 bool ma_weights_has(const ma_weights *w, ma_slot slot, int64_t index) {

@@ -49,6 +49,11 @@ ma_status ma_weights_finish(ma_weights *w, size_t wide_budget, ma_error *err);
 /* The tensor to compute with (borrowed), or NULL where the slot is optional and empty.  Of the tables of tokens and
  * positions it is the stored one: rows are rounded by whoever picks them. */
 ma_status ma_weights_get(const ma_tensor **out, ma_weights *w, ma_slot slot, int64_t index, ma_error *err);
+/* The same for a recorded pass: *out is the caller's, and on the tape where the weight requires a gradient; what is converted
+ * is converted there, too.  Empty where the slot is. */
+ma_status ma_weights_follow(ma_tensor *out, ma_weights *w, ma_slot slot, int64_t index, ma_error *err);
+/* How often the weights of a layer have been written to, all together. */
+unsigned ma_weights_n_writes(const ma_weights *w, int layer);
 bool ma_weights_has(const ma_weights *w, ma_slot slot, int64_t index);
 
 /* Bytes of copies that a full forward pass keeps. */

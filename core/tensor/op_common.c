@@ -11,6 +11,8 @@ ma_status ma_op_input(ma_op *op, const ma_tensor *t) {
   if (op->device != t->storage->device)
     return ma_fail(op->err, MA_BAD_ARGUMENT, "%s: tensors lie on %s and %s; move one with to{device=...}",
                    op->name, op->device->name, t->storage->device->name);
+  op->is_tracked |= ma_tensor_is_tracked(t);
+  op->is_in_place |= t == op->given;
   return MA_OK;
 }
 
@@ -31,12 +33,16 @@ static bool is_broadcast(const ma_tensor *t) {
 ma_status ma_op_output(ma_op *op, ma_dtype dtype, int n_dims, const int64_t *shape) {
   char has[MA_SHAPE_TEXT], wants[MA_SHAPE_TEXT];
   ma_tensor *out = op->out;
+  bool is_tracked = op->is_tracked, is_in_place = op->is_in_place;
+  op->is_recorded = is_tracked && ma_dtype_is_float(dtype);
   if (!out->storage) {
     ma_status st = ma_tensor_new(out, op->device, dtype, n_dims, shape, op->err);
     op->has_made = st == MA_OK;
     return st;
   }
   ma_status st = ma_op_input(op, out);
+  op->is_in_place = is_in_place;
+  op->is_tracked = is_tracked;
   if (st != MA_OK) return st;
   if (out->dtype != dtype)
     return ma_fail(op->err, MA_BAD_ARGUMENT, "%s gives %s, not the %s of its output", op->name,
@@ -47,8 +53,29 @@ ma_status ma_op_output(ma_op *op, ma_dtype dtype, int n_dims, const int64_t *sha
   if (is_broadcast(out))
     return ma_fail(op->err, MA_BAD_ARGUMENT, "%s cannot write to the broadcast view %s; clone() it first", op->name,
                    ma_shape_text(has, out->n_dims, out->shape));
+  op->is_recorded = !out->is_detached && (op->is_recorded || ma_tensor_is_tracked(out));
+  if (op->is_recorded) {
+    op->out = &op->made;
+    return ma_tensor_new(op->out, op->device, dtype, n_dims, shape, op->err);
+  }
   ma_storage_written(out->storage);
   return MA_OK;
+}
+
+ma_status ma_op_overwrite(ma_op *op) {
+  ma_status st = ma_op_plain(op, op->given);
+  op->is_in_place = false;
+  if (st != MA_OK || !ma_tensor_is_tracked(op->given)) {
+    if (st == MA_OK) ma_storage_written(op->given->storage);
+    return st;
+  }
+  op->is_recorded = true;
+  op->out = &op->made;
+  return ma_tensor_new_like(op->out, op->given, op->given->dtype, op->err);
+}
+
+ma_status ma_op_note(ma_op *op, const ma_record *record) {
+  return op->is_recorded ? ma_tape_record(op->out, record, op->err) : MA_OK;
 }
 
 /* Element offset of the last element; strides are never negative. */
@@ -78,6 +105,14 @@ ma_status ma_op_misfit(const ma_op *op, const ma_tensor *a, const ma_tensor *b) 
 
 ma_status ma_op_end(ma_op *op, ma_status st) {
   if (st != MA_OK && op->has_made) ma_tensor_release(op->out);
+  if (!op->made.storage) return st;
+  if (st == MA_OK && op->is_in_place) {
+    ma_tensor_release(op->given);
+    *op->given = op->made;
+    return st;
+  }
+  if (st == MA_OK) st = ma_tape_write(op->given, &op->made, op->err);
+  ma_tensor_release(&op->made);
   return st;
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "tensor/backend.h"
+#include "tensor/tape.h"
 
 /* One reference, no data yet. */
 static ma_status new_empty(ma_storage **out, ma_device *device, size_t bytes, ma_error *err) {
@@ -51,17 +52,46 @@ ma_storage *ma_storage_retain(ma_storage *s) {
 
 void ma_storage_release(ma_storage *s) {
   if (!s || atomic_fetch_sub(&s->n_refs, 1) != 1) return;
+  ma_node_release(s->node);
   if (s->owns_data) s->device->backend->free(s->device, s->data);
   ma_map_release(s->map);
+  ma_storage_release(s->base);
   ma_free(s);
 }
 
-void ma_storage_written(ma_storage *s) {
-  if (s->map) ma_map_written(s->map);
-  else atomic_fetch_add(&s->n_writes, 1);
+ma_status ma_storage_split(ma_storage *s, ma_error *err) {
+  ma_storage *base;
+  if (s->base) return MA_OK;
+  ma_status st = new_empty(&base, s->device, s->bytes, err);
+  if (st != MA_OK) return st;
+  base->data = s->data;
+  base->map = s->map;
+  base->owns_data = s->owns_data;
+  base->n_writes = atomic_load(&s->n_writes);
+  s->map = NULL;
+  s->owns_data = false;
+  s->base = base;
+  return MA_OK;
 }
 
-unsigned ma_storage_n_writes(const ma_storage *s) { return s->map ? ma_map_n_writes(s->map) : s->n_writes; }
+ma_status ma_storage_alias(ma_storage **out, ma_storage *base, ma_error *err) {
+  ma_status st = new_empty(out, base->device, base->bytes, err);
+  if (st != MA_OK) return st;
+  (*out)->data = base->data;
+  (*out)->base = ma_storage_retain(base);
+  return MA_OK;
+}
+
+void ma_storage_written(ma_storage *s) {
+  if (s->base) s = s->base;
+  if (s->map) ma_map_written(s->map);
+  atomic_fetch_add(&s->n_writes, 1);
+}
+
+unsigned ma_storage_n_writes(const ma_storage *s) {
+  if (s->base) s = s->base;
+  return s->map ? ma_map_n_writes(s->map) : s->n_writes;
+}
 
 void ma_storage_kill(ma_storage *s) { s->is_dead = true; }
 

@@ -13,8 +13,12 @@
 #include "base/status.h"
 
 typedef struct ma_device ma_device;
+typedef struct ma_node ma_node;
 
-typedef struct ma_storage {
+/* On the tape (tape.h) a storage is a name for bytes that a second one, its `base`, holds: what the tape has saved
+ * refers to bases, so that a write gives the name other bytes where somebody still needs the old ones. */
+typedef struct ma_storage ma_storage;
+struct ma_storage {
   atomic_int n_refs;
   atomic_bool is_dead;
   atomic_uint n_writes; /* of memory that is not mapped; see ma_storage_n_writes */
@@ -24,7 +28,9 @@ typedef struct ma_storage {
   ma_map *map;       /* the file that `data` lies in, or NULL */
   bool owns_data;    /* freed through the device with the last reference */
   char lender[64];   /* what lent the memory ("layers.3.out"), for messages */
-} ma_storage;
+  ma_storage *base;  /* holds the bytes, or NULL: this one does */
+  ma_node *node;     /* how the tape says that the elements came about, or NULL */
+};
 
 /* *out is new with one reference, `bytes` of uninitialised memory on `device`. */
 ma_status ma_storage_new(ma_storage **out, ma_device *device, size_t bytes, ma_error *err);
@@ -33,6 +39,10 @@ ma_status ma_storage_of_map(ma_storage **out, ma_map *map, void *data, size_t by
 /* Wraps memory that somebody else owns and that must outlive the storage or be marked dead. */
 ma_status ma_storage_lend(ma_storage **out, ma_device *device, void *data, size_t bytes,
                           const char *lender, ma_error *err);
+/* Moves the bytes into a base, where they are not yet in one. */
+ma_status ma_storage_split(ma_storage *storage, ma_error *err);
+/* Another name for the bytes of `base` (retained), which has no base itself. */
+ma_status ma_storage_alias(ma_storage **out, ma_storage *base, ma_error *err);
 ma_storage *ma_storage_retain(ma_storage *storage);
 void ma_storage_release(ma_storage *storage); /* NULL is fine */
 void ma_storage_kill(ma_storage *storage);

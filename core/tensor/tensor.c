@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "tensor/backend.h"
 #include "tensor/half.h"
+#include "tensor/tape.h"
 
 /* ---- shapes ---- */
 
@@ -217,6 +218,12 @@ ma_status ma_tensor_set(ma_tensor *t, const int64_t *index, double value, ma_err
     case MA_I32: raw.i32 = (int32_t)value; break;
     case MA_I64: raw.i64 = (int64_t)value; break;
     default: raw.u8 = (uint8_t)value; break;
+  }
+  if (ma_tensor_is_tracked(t)) {
+    ma_tensor one = *t;
+    one.n_dims = 0;
+    one.offset = at;
+    return ma_fill(&one, value, err);
   }
   ma_storage_written(t->storage);
   return device->backend->upload(device, (char *)t->storage->data + byte_at(t, at), &raw,

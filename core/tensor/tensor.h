@@ -23,6 +23,7 @@ typedef struct ma_tensor {
   int64_t shape[MA_MAX_DIMS];
   int64_t strides[MA_MAX_DIMS]; /* in elements */
   int64_t offset;               /* in elements from the storage's start */
+  bool is_detached;             /* what is computed from it is not recorded on the tape (tape.h), nor are writes to it */
 } ma_tensor;
 
 /* ---- making and dropping ---- */

@@ -1,6 +1,7 @@
 -- Texts to sequences, as the paper cuts them (official code: consecutive windows, a last short one dropped).
 -- Which files a name means is in data/sources.lua.
 local core = require "massact.core"
+local mix = require("massact.permutation").mix
 local sources = require "massact.data.sources"
 
 local M = { resolve = sources.resolve, stem = sources.stem }
@@ -42,9 +43,7 @@ local function draw_from(seed)
   local state = seed
   return function(bound)
     state = state + 0x9E3779B97F4A7C15
-    local z = (state ~ (state >> 30)) * 0xBF58476D1CE4E5B9
-    z = (z ~ (z >> 27)) * 0x94D049BB133111EB
-    return ((z ~ (z >> 31)) >> 33) * bound >> 31
+    return (mix(state) >> 33) * bound >> 31
   end
 end
 
@@ -94,6 +93,66 @@ function M.documents(path, options)
   end
   if bytes == 0 then error(("text '%s' is empty"):format(path), 0) end
   return texts
+end
+
+-- ---- documents one after the other ----
+
+local function each_line(file, path, field, take)
+  local where, n = ("text '%s'"):format(path), 0
+  for line in function() return file:line() end do
+    n = n + 1
+    if line:find "%S" then take(field_of(line, field, path, n), true, where) end
+  end
+end
+
+local function each_block(file, path, take)
+  local where = ("text '%s'"):format(path)
+  for block in function() return file:block() end do take(block, false, where) end
+  take("", true, where)
+end
+
+-- One file, and how far into it: `read` gets bytes of the file.
+local function each_of(path, o, take, read)
+  local file <close> = core.text.open(path)
+  local bytes = 0
+  local function counted(text, ends, where)
+    bytes = bytes + #text
+    take(text, ends, where)
+    read(file:at())
+  end
+  if is_lines(path) then each_line(file, path, o.field or "text", counted)
+  else each_block(file, path, counted) end
+  if bytes == 0 then error(("text '%s' is empty"):format(path), 0) end
+end
+
+local megabyte = 1 << 20
+
+---Hands over all documents of the files that `spec` means, part after part, however large they are: take(part, ends, where), where
+---`ends` comes with a document's last part and `where` names the file for messages.  Parts are not checked to be UTF-8, and may end
+---inside a character.
+---@param spec string|string[] as text takes it
+---@param options? {field?: string, data_dir?: string, seed?: integer, label?: string} label: of the progress line, in MiB of files
+---@param take fun(part: string, ends: boolean, where: string)
+function M.each(spec, options, take)
+  local o, found, total = options or {}, {}, 0
+  for i, each in ipairs(type(spec) == "table" and spec or { spec }) do
+    found[i] = sources.resolve(each, o)
+    for _, path in ipairs(found[i].files) do total = total + (core.system.stamp(path) or 0) end
+  end
+  local progress <close> = core.system.progress(o.label or "MiB of text", total // megabyte)
+  local done = 0
+  for _, source in ipairs(found) do
+    local limit = source.max_documents
+    for _, path in ipairs(source.files) do
+      if limit then
+        local how = { field = o.field, limit = limit, seed = source.draw and (o.seed or 42) or nil }
+        for _, text in ipairs(M.documents(path, how)) do take(text, true, ("text '%s'"):format(path)) end
+      else
+        each_of(path, o, take, function(at) progress:update((done + at) // megabyte) end)
+      end
+      done = done + (core.system.stamp(path) or 0)
+    end
+  end
 end
 
 ---One text of a file; see documents.

@@ -58,10 +58,25 @@ function M.read(model, probe, b, place)
   return found
 end
 
+---Positions that are massive in some layer of a sequence, ascending.
+---@param sequence massact.Sequence
+---@return integer[]
+function M.positions(sequence)
+  local set = {}
+  for _, massive in ipairs(sequence.layers) do for _, p in ipairs(massive.positions) do set[p] = true end end
+  return sorted(set)
+end
+
+---Sequences a pass that make about 1024 tokens: with short windows, weights are widened for many tokens at once.
+---@param windows integer[][] of equal length
+---@return integer
+function M.batch_of(windows) return math.max(M.batch, 1024 // #windows[1]) end
+
 ---@class massact.Batches
 ---@field label string of the progress line, and in the journal
 ---@field journal? massact.Journal where finished batches are kept, and taken from
 ---@field place? massact.Place where to look; nil: the layers' outputs
+---@field batch? integer sequences a pass (2)
 
 ---Gathers what `compute(batch, first)` gives for batches of windows, with progress.
 ---@param windows integer[][]
@@ -70,9 +85,9 @@ end
 ---@return table[] one a batch
 function M.batches(windows, how, compute)
   local progress <close> = core.system.progress(how.label, #windows)
-  local results = {}
-  for first = 1, #windows, M.batch do
-    local last = math.min(first + M.batch - 1, #windows)
+  local results, size = {}, how.batch or M.batch
+  for first = 1, #windows, size do
+    local last = math.min(first + size - 1, #windows)
     local function work() return compute(table.move(windows, first, last, 1, {}), first) end
     results[#results + 1] = how.journal and how.journal:step(how.label .. " " .. first, work) or work()
     progress:update(last)

@@ -9,7 +9,6 @@ local massact = {
   null = core.json.null,
   json = core.json,
   system = core.system,
-  tokenizer = core.tokenizer,
   checkpoint = core.checkpoint,
 }
 
@@ -82,6 +81,25 @@ end
 ---@return massact.Tensor
 function massact.cat(tensors, dim) return core.tensor.cat(tensors, dim) end
 
+local no_grad_scope = {
+  __close = function(scope)
+    if scope.is_open then core.tensor.no_grad(-1) end
+    scope.is_open = false
+  end,
+}
+
+---Nothing is recorded for gradients within: `massact.no_grad(function() ... end)`, which gives what the function gives, or
+---`local scope <close> = massact.no_grad()` to the end of the block.  Parameters are written to here.
+---@param f? function
+---@return any
+function massact.no_grad(f, ...)
+  local scope = setmetatable({ is_open = true }, no_grad_scope)
+  core.tensor.no_grad(1)
+  if not f then return scope end
+  local _ <close> = scope
+  return f(...)
+end
+
 ---@class massact.safetensors
 massact.safetensors = {}
 
@@ -103,10 +121,11 @@ function massact.safetensors.save(path, tensors, metadata) core.checkpoint.save(
 
 -- Sub-modules by name, and the functions that live in them.
 local functions = {
-  load = "load", family = "family", mitigation = "mitigation", create = "create", options = "options", run = "run", windows = "data", detect = "detect",
+  load = "load", loader = "loader", family = "family", mitigation = "mitigation", create = "create", train = "train",
+  options = "options", run = "run", windows = "data", detect = "detect",
   perplexity = "perplexity",
 }
-local modules = { plot = true, data = true, statistics = true, report = true, info = true, repl = true }
+local modules = { tokenizer = true, tokens = true, plot = true, data = true, statistics = true, gradient = true, info = true, repl = true }
 
 return setmetatable(massact, {
   __index = function(self, key)

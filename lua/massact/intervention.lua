@@ -184,8 +184,7 @@ function M.report(run, results)
     run:say("%s, %d windows of %d tokens%s:", name, results.windows[name], results.options.context_length,
       results.options.add_bos_token and ", BOS first" or "")
     for _, key in ipairs(results.interventions) do
-      local value = results.perplexity[key][name]
-      run:say("  %-16s perplexity %s", key, type(value) == "number" and ("%.4g"):format(value) or "is not a number")
+      run:say("  %-16s %s", key, paper.perplexity(results.perplexity[key][name]))
     end
     if results.windows_overflowed[name] > 0 then
       run:say("  %d of the windows leave the range of f16 (65504) from layer %d on: their losses are not numbers; "

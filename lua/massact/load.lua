@@ -94,13 +94,13 @@ local function is_ignored(name, patterns)
 end
 
 -- Binds every slot; returns the names that were used, and by slot the views and what they are views of.
-local function bind_weights(model, checkpoint, weights, spec, full_name, where)
+local function bind_weights(model, checkpoint, parameter, weights, spec, full_name, where)
   local used, bound, sources = {}, {}, {}
   for slot, source in pairs(weights) do
     for slot_name, name, expert in M.each_slot(slot, source, spec) do
       local full = full_name(name)
       if checkpoint:has(full) then
-        local tensor = checkpoint:tensor(full)
+        local tensor = parameter(full)
         if type(source) == "table" and source.view then tensor = source.view(tensor, expert) end
         local fine, problem = pcall(model.bind, model, slot_name, tensor)
         if not fine then
@@ -192,12 +192,19 @@ function M.assemble(parts)
   local weights = family.weights(spec, parts.proxy)
   local is_tied = weights["head.weight"] == weights["embed.tokens"]
   if checkpoint:format() == "gguf" then weights = gguf.weights(family, spec, weights, checkpoint) end
-  local used, bound, sources = bind_weights(model, checkpoint, weights, spec, M.naming(checkpoint, family), parts.where)
+  local parameters = {}
+  -- One tensor a name, so that gradients gather in it whoever asks for it.
+  local function parameter(tensor_name)
+    parameters[tensor_name] = parameters[tensor_name] or checkpoint:tensor(tensor_name)
+    return parameters[tensor_name]
+  end
+  local used, bound, sources = bind_weights(model, checkpoint, parameter, weights, spec, M.naming(checkpoint, family), parts.where)
   check_all_used(checkpoint, used, family, is_tied, parts.where)
   model:finish((parts.cache or 1024) * mib)
   local fields = model:fields()
   fields.name, fields.path, fields.family, fields.dtype = parts.name, parts.path, family.name, parts.dtype
   fields.spec, fields.config, fields.checkpoint = spec, parts.config, checkpoint
+  fields.parameter = parameter
   fields.weights, fields.sources, fields.is_tied = bound, sources, is_tied
   fields.paths = family.paths or {}
   fields.n_layers, fields.d_model, fields.vocab_size = spec.n_layers, spec.d_model, spec.vocab_size

@@ -35,10 +35,10 @@ end
 ---Iterates over the checkpoint's own tensors: `for name, tensor in model:params() do`.
 ---@return fun(): string?, massact.Tensor?
 function methods:params()
-  local names, checkpoint, i = self.checkpoint:names(), self.checkpoint, 0
+  local names, i = self.checkpoint:names(), 0
   return function()
     i = i + 1
-    if names[i] then return names[i], checkpoint:tensor(names[i]) end
+    if names[i] then return names[i], self.parameter(names[i]) end
   end
 end
 
@@ -59,7 +59,42 @@ function methods:generate(ids, options) return require("massact.generate").gener
 ---The checkpoint's tensor of that name.
 ---@param name string
 ---@return massact.Tensor
-function methods:param(name) return self.checkpoint:tensor(name) end
+function methods:param(name) return self.parameter(name) end
+
+local floats = { f32 = true, bf16 = true, f16 = true }
+
+---The parameters that train: the checkpoint's tensors of floats that the decoder uses, by name.  From the first call on each of
+---them requires a gradient; `model:param(name):requires_grad(false)` leaves one out after that.
+---@return table<string, massact.Tensor>
+function methods:parameters()
+  local found, is_first = {}, not self.is_followed
+  for _, source in pairs(self.sources) do
+    local tensor = self.parameter(source.name)
+    if is_first and floats[tensor:dtype()] then tensor:requires_grad(true) end
+    if tensor:requires_grad() then found[source.name] = tensor end
+  end
+  self.is_followed = true
+  return found
+end
+
+---@class massact.LossOptions
+---@field capture? string|string[] points whose tensors come back, with their `.grad` after backward
+---@field checkpoint? boolean layers keep their input only and run again on the way back, but for those inside which somebody stands
+---@field token_losses? boolean
+---@field logits? boolean
+
+---The mean loss per token as a tensor to go back from: `model:loss(ids):backward()`, then `model:param(name).grad`.
+---@param ids integer[]|integer[][]|massact.Tensor
+---@param options? massact.LossOptions
+---@return massact.Tensor loss
+---@return table out what model:forward gives
+function methods:loss(ids, options)
+  self:parameters()
+  local o = options or {}
+  local out = self:forward(ids, { loss = true, grad = true, capture = o.capture, checkpoint = o.checkpoint,
+    token_losses = o.token_losses, logits = o.logits })
+  return out.loss, out
+end
 
 ---Writes the model as a Hugging Face folder: its tensors as they are now, config.json, and the tokenizer's files.  Each file
 ---is written beside and renamed, config.json last.

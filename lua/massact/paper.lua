@@ -63,6 +63,11 @@ end
 ---@return string
 function M.list(values) return "[" .. table.concat(values, ", ") .. "]" end
 
+---A perplexity as it is said; infinities and NaN are null in saved results.
+---@param value any
+---@return string
+function M.perplexity(value) return type(value) == "number" and ("perplexity %.4g"):format(value) or "perplexity is not a number" end
+
 ---A quoted list of texts, a line each text stays in.
 ---@param texts string[]
 ---@return string

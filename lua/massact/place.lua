@@ -32,11 +32,18 @@ local function check_attn_path(model, opt, layer_path)
   end
 end
 
-local function has_rows_of_numbers(point)
+local function shape_of(point)
   for _, info in ipairs(core.model.points()) do
-    if info.in_layer and info.name == point then return #info.shape == #"B T D" end
+    if info.in_layer and info.name == point then return info.shape end
   end
 end
+
+local function has_rows_of_numbers(point) return shape_of(point):match "^B T %a$" ~= nil end
+
+---Whether a place's dims are those of the residual stream.
+---@param place massact.Place
+---@return boolean
+function M.is_of_stream(place) return shape_of(place.point) == "B T D" end
 
 ---The place that the options name.  `module_name` is "layer" (the layer's output), a module inside the checkpoint's
 ---layer ("mlp", "self_attn") or a point inside massact's ("mlp.act").

@@ -44,7 +44,7 @@ local function load_model(opt)
   if opt.given.context_length and opt.context_length > limit then
     options.usage_error("--context_length %d is more than the %d positions of %s", opt.context_length, limit, model.name)
   end
-  opt.context_length = opt.context_length or math.min(4096, limit)
+  opt.context_length = math.min(opt.context_length or 4096, limit)
   if opt.context_length < 2 then options.usage_error("--context_length must be at least 2") end
   return model
 end

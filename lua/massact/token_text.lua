@@ -50,4 +50,15 @@ function M.list(tokenizer, ids)
   return texts
 end
 
+---Tokens of a sequence as results keep them.
+---@param tokenizer massact.Tokenizer
+---@param ids integer[] the sequence
+---@param positions integer[] from 0
+---@return {position: integer, id: integer, token: string}[]
+function M.at(tokenizer, ids, positions)
+  local list = {}
+  for i, p in ipairs(positions) do list[i] = { position = p, id = ids[p + 1], token = M.text(tokenizer, ids[p + 1]) } end
+  return list
+end
+
 return M

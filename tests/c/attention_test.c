@@ -1,5 +1,5 @@
 /* Attention against plain loops in double, over every option, odd sizes, and more keys than queries; and its two halves,
- * which must give bit for bit what the whole gives. */
+ * which must give bit for bit what the whole gives; and tallies against sums over the probabilities. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,8 +11,10 @@
 #include <string.h>
 
 #include "base/random.h"
+#include "base/threads.h"
 #include "tensor/backend.h"
 #include "tensor/ops.h"
+#include "tensor/tape.h"
 
 typedef struct attention_case {
   int64_t B, Tq, Tk, H, G, d, window;
@@ -27,7 +29,7 @@ static const attention_case cases[] = {
     {1, 33, 33, 4, 2, 8, 1, 0, false, false},   {1, 40, 40, 4, 2, 8, 0, 5, false, false},
     {1, 66, 66, 3, 3, 8, 0, 0, true, false},    {2, 67, 67, 4, 2, 8, 0, 0, false, true},
     {1, 1, 90, 4, 2, 8, 0, 0, false, false},    {2, 5, 77, 4, 2, 8, 12, 3, true, true},
-    {1, 80, 200, 2, 2, 16, 30, 2, false, true},
+    {1, 80, 200, 2, 2, 16, 30, 2, false, true}, {1, 700, 700, 2, 1, 8, 0, 0, false, false},
 };
 
 /* A tensor of normal numbers. */
@@ -82,6 +84,152 @@ static void check_row(const attention_case *c, const ma_tensor *z, const ma_tens
   }
 }
 
+/* ---- tallies: what each key receives, and each row's entropy ---- */
+
+static void near(const char *what, double got, double expected, double tolerance) {
+  if (!(fabs(got - expected) <= tolerance)) fail_msg("%s is %.9g, not %.9g", what, got, expected);
+}
+
+/* From probabilities, in double. */
+static void check_tallies(const ma_tensor *probs, const ma_tensor *received, const ma_tensor *entropy) {
+  int64_t S = probs->shape[3], Tq = probs->shape[2];
+  double *sums = malloc(sizeof *sums * (size_t)S);
+  assert_non_null(sums);
+  for (int64_t head = 0; head < probs->shape[0] * probs->shape[1]; head++) {
+    for (int64_t k = 0; k < S; k++) sums[k] = 0;
+    for (int64_t i = 0; i < Tq; i++) {
+      const float *row = (const float *)ma_tensor_data(probs) + (head * Tq + i) * S;
+      double nats = 0;
+      for (int64_t k = 0; k < S; k++) {
+        sums[k] += (double)row[k];
+        if (row[k] > 0) nats -= (double)row[k] * log((double)row[k]);
+      }
+      near("entropy", (double)((const float *)ma_tensor_data(entropy))[head * Tq + i], nats, 1e-6 * (1 + nats));
+    }
+    for (int64_t k = 0; k < S; k++)
+      near("received", (double)((const float *)ma_tensor_data(received))[head * S + k], sums[k], 1e-6 * sums[k]);
+  }
+  free(sums);
+}
+
+static void same_bytes(const ma_tensor *a, const ma_tensor *b) {
+  assert_int_equal(ma_tensor_bytes(a), ma_tensor_bytes(b));
+  assert_memory_equal(ma_tensor_data(a), ma_tensor_data(b), ma_tensor_bytes(a));
+}
+
+/* z as without tallies; tallies as those of the probabilities that exist, for any number of threads, together and apart. */
+static void check_and_tally(const ma_tensor *z, const ma_tensor *probs, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
+                            const ma_attention_how *how) {
+  ma_error err = {0};
+  ma_tensor received = {0}, entropy = {0};
+  int before = ma_threads();
+  assert_int_equal(ma_attention_tally(&received, &entropy, probs, &err), MA_OK);
+  check_tallies(probs, &received, &entropy);
+  for (int threads = 1; threads <= 3; threads++) {
+    ma_tensor other = {0}, by_key = {0}, by_query = {0}, alone = {0};
+    ma_threads_set(threads);
+    assert_int_equal(ma_attention_and_tally(&other, &by_key, &by_query, q, k, v, how, &err), MA_OK);
+    same_bytes(&other, z);
+    same_bytes(&by_key, &received);
+    same_bytes(&by_query, &entropy);
+    ma_tensor_release(&other);
+    assert_int_equal(ma_attention_and_tally(&other, NULL, &alone, q, k, v, how, &err), MA_OK);
+    same_bytes(&other, z);
+    same_bytes(&alone, &entropy);
+    ma_tensor_release(&alone);
+    assert_int_equal(ma_attention_tally(&alone, NULL, probs, &err), MA_OK);
+    same_bytes(&alone, &received);
+    ma_tensor *all[] = {&other, &by_key, &by_query, &alone};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ma_tensor_release(all[i]);
+  }
+  ma_threads_set(before);
+  ma_tensor_release(&received);
+  ma_tensor_release(&entropy);
+}
+
+static void tallies_check_their_inputs(void **state) {
+  (void)state;
+  ma_error err = {0};
+  int64_t shape[4] = {1, 2, 3, 4}, wrong[3] = {1, 2, 5};
+  ma_tensor probs = make(4, shape, 1), flat = make(3, wrong, 1), out = {0};
+  assert_int_equal(ma_attention_tally(&out, NULL, &flat, &err), MA_BAD_ARGUMENT);
+  assert_int_equal(ma_attention_tally(&flat, NULL, &probs, &err), MA_BAD_ARGUMENT);
+  assert_non_null(strstr(err.message, "[1 x 2 x 4]"));
+  assert_null(out.storage);
+  ma_tensor_release(&probs);
+  ma_tensor_release(&flat);
+}
+
+/* Edited probabilities: zeros and negative ones count as nothing in the entropy, NaN stays, and all count in the sums. */
+static void tallies_of_edited_probabilities(void **state) {
+  (void)state;
+  ma_error err = {0};
+  int64_t shape[4] = {1, 1, 2, 3};
+  float values[6] = {0.5f, -1, 0.5f, 0.25f, 0, NAN};
+  ma_tensor probs = make(4, shape, 1), received = {0}, entropy = {0};
+  memcpy(ma_tensor_data(&probs), values, sizeof values);
+  assert_int_equal(ma_attention_tally(&received, &entropy, &probs, &err), MA_OK);
+  const float *sums = ma_tensor_data(&received), *nats = ma_tensor_data(&entropy);
+  assert_true(sums[0] == 0.75f && sums[1] == -1 && isnan(sums[2]));
+  near("entropy", (double)nats[0], log(2), 1e-7);
+  assert_true(isnan(nats[1]));
+  ma_tensor *all[] = {&probs, &received, &entropy};
+  for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ma_tensor_release(all[i]);
+}
+
+/* With 16-bit steps the probabilities that are counted are the rounded ones. */
+static void check_rounded(const ma_tensor *q, const ma_tensor *k, const ma_tensor *v, ma_attention_how how) {
+  ma_error err = {0};
+  for (int i = 0; i < 2; i++) {
+    ma_tensor z = {0}, probs = {0};
+    how.step = i == 0 ? MA_BF16 : MA_F16;
+    assert_int_equal(ma_attention(&z, q, k, v, &how, &err), MA_OK);
+    assert_int_equal(ma_attention_scores(&probs, q, k, &how, &err), MA_OK);
+    assert_int_equal(ma_softmax(&probs, &probs, false, &err), MA_OK);
+    assert_int_equal(ma_round_to(&probs, how.step, &probs, &err), MA_OK);
+    check_and_tally(&z, &probs, q, k, v, &how);
+    ma_tensor_release(&z);
+    ma_tensor_release(&probs);
+  }
+}
+
+/* Gradients of q, k, v, with seed 1 everywhere, from attention or from attention with tallies. */
+static void gradients(ma_tensor grads[3], bool tallies) {
+  ma_error err = {0};
+  int64_t q_shape[4] = {2, 70, 4, 8}, k_shape[4] = {2, 70, 2, 8};
+  ma_tensor q = make(4, q_shape, 1), k = make(4, k_shape, 2), v = make(4, k_shape, 3);
+  ma_tensor z = {0}, received = {0}, entropy = {0}, loss = {0}, probs = {0};
+  ma_tensor *inputs[3] = {&q, &k, &v};
+  ma_attention_how how = {.scale = 0.3f};
+  for (int i = 0; i < 3; i++) assert_int_equal(ma_tensor_require_grad(inputs[i], true, &err), MA_OK);
+  if (tallies) assert_int_equal(ma_attention_and_tally(&z, &received, &entropy, &q, &k, &v, &how, &err), MA_OK);
+  else assert_int_equal(ma_attention(&z, &q, &k, &v, &how, &err), MA_OK);
+  assert_true(ma_tensor_is_tracked(&z) && !ma_tensor_is_tracked(&received) && !ma_tensor_is_tracked(&entropy));
+  assert_int_equal(ma_attention_scores(&probs, &q, &k, &how, &err), MA_OK);
+  ma_tensor_release(&received);
+  assert_int_equal(ma_attention_tally(&received, NULL, &probs, &err), MA_OK);
+  assert_false(ma_tensor_is_tracked(&received));
+  assert_int_equal(ma_reduce(&loss, MA_REDUCE_sum, &z, MA_ALL, false, &err), MA_OK);
+  assert_int_equal(ma_backward(&loss, NULL, false, NULL, &err), MA_OK);
+  for (int i = 0; i < 3; i++) assert_int_equal(ma_tensor_grad(&grads[i], inputs[i], &err), MA_OK);
+  ma_tensor *all[] = {&q, &k, &v, &z, &received, &entropy, &loss, &probs};
+  for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ma_tensor_release(all[i]);
+}
+
+static void tallies_leave_gradients_alone(void **state) {
+  (void)state;
+  ma_tensor with[3] = {{0}, {0}, {0}}, without[3] = {{0}, {0}, {0}};
+  gradients(with, true);
+  gradients(without, false);
+  for (int i = 0; i < 3; i++) {
+    same_bytes(&with[i], &without[i]);
+    ma_tensor_release(&with[i]);
+    ma_tensor_release(&without[i]);
+  }
+}
+
+/* ---- all of a case ---- */
+
 static void run_case(const attention_case *c) {
   ma_error err = {0};
   int64_t q_shape[4] = {c->B, c->Tq, c->H, c->d}, k_shape[4] = {c->B, c->Tk, c->G, c->d}, extra_shape[2] = {c->H, c->d};
@@ -106,6 +254,8 @@ static void run_case(const attention_case *c) {
   assert_int_equal(ma_softmax(&scores, &scores, false, &err), MA_OK);
   assert_int_equal(ma_attention_mix(&mixed, &scores, &v, &how, &err), MA_OK);
   assert_memory_equal(ma_tensor_data(&z), ma_tensor_data(&mixed), ma_tensor_bytes(&z));
+  check_and_tally(&z, &scores, &q, &k, &v, &how);
+  check_rounded(&q, &k, &v, how);
   ma_tensor *all[] = {&q, &k, &v, &key, &value, &z, &scores, &mixed};
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ma_tensor_release(all[i]);
 }
@@ -146,6 +296,8 @@ static void losses_agree(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(attention_is_what_its_formula_says), cmocka_unit_test(losses_agree)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(attention_is_what_its_formula_says), cmocka_unit_test(tallies_check_their_inputs),
+                                     cmocka_unit_test(tallies_of_edited_probabilities),
+                                     cmocka_unit_test(tallies_leave_gradients_alone), cmocka_unit_test(losses_agree)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

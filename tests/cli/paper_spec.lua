@@ -97,7 +97,8 @@ describe("the paper's experiments", function()
     local texts = (" --data %stext.txt --calibration_data %scalibration.txt"):format(default, default)
     local files = { existence_validation = "check_has_massive_activations.txt",
       tokens_analysis = "verify_massive_activations_location_and_magnitude_and_tokens.txt",
-      intervention_analysis = "intervention_analysis/results_ppl.txt", top_activation_magnitude = "top_activation_magnitude.png" }
+      intervention_analysis = "intervention_analysis/results_ppl.txt", top_activation_magnitude = "top_activation_magnitude.png",
+      self_attention = "self_attention.png" }
     for name, file in pairs(files) do
       local words = options:format(name, massact.home, folder) .. texts
       local status, _, complained = experiment("main", words .. " --device cpu")

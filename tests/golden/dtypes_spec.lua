@@ -101,8 +101,8 @@ each_model(function(name, path, expected)
         local all = model:forward(ids, { capture = "**" })
         for _, point in ipairs(model:point_names()) do
           assert.equal("f32", all[point]:dtype())
-          -- Transformers keeps the experts' shares and scores with an ALiBi bias in f32.
-          local is_f32 = point:match "mlp%.experts$" or (model.spec.position == "alibi" and point:match "attn%.scores$")
+          -- Transformers keeps the experts' shares and scores with an ALiBi bias in f32; sums over probabilities are ours.
+          local is_f32 = point:match "mlp%.experts$" or point:match "attn%.received$" or point:match "attn%.entropy$" or (model.spec.position == "alibi" and point:match "attn%.scores$")
           assert.equal(not is_f32, f32(all[point]:to { dtype = dtype }) == all[point], point)
         end
         assert.is_true(all.logits == plain)

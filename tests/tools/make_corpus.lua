@@ -176,3 +176,14 @@ for name, values in pairs {
 } do
   write("config", name, hostile:format(table.unpack(values)))
 end
+
+-- ---- token files (core/text/token_file.h) ----
+
+for name, o in pairs {
+  narrow = { 2, "\1\0\2\0\3\0" }, wide = { 4, "\1\0\0\0\2\0\0\0" }, none = { 2, "" }, beyond = { 2, "\1\0\255\255" }, short = { 4, "\1\0\0\0\2\0\0" },
+  many = { 4, "\1\0\0\0", count = 1 << 62 }, vocabulary = { 4, "\1\0\0\0", size = 0xFFFFFFFF }, bos = { 2, "\1\0", bos = 9 },
+} do
+  write("tokens", name, "MASSACTT" .. string.pack("<I4I4I8I8I4I4I4I4", 1, o[1], o.count or #o[2] // o[1], 1, o.size or 5, o.bos or 1, 0xFFFFFFFF, 0)
+    .. ("\7"):rep(32) .. ("\0"):rep(48) .. o[2])
+end
+write("tokens", "header", "MASSACTT\1\0\0\0")

@@ -55,6 +55,13 @@ ma_status ma_cpu_as_f32(ma_tensor *out, const ma_tensor *t, ma_error *err);
  * any dtype and split leading dims; `scratch` has room for n * k floats where it is not f32. */
 void ma_cpu_times_rows(const ma_rows *rows, const float *x, int64_t x_step, int64_t m, const ma_tensor *weight,
                        int64_t first, int64_t n, float *scratch, float beta, float *c, int64_t c_step);
+/* out [m k] = g [m n] times `weight` [n k], of any dtype; `scratch` has room for ma_cpu_panel rows where it is not ready. */
+void ma_cpu_times_weight(const ma_rows *rows, const float *g, int64_t g_step, int64_t m, const ma_tensor *weight,
+                         float *scratch, float *out, int64_t out_step);
+int64_t ma_cpu_panel(const ma_tensor *weight); /* rows that are widened at a time */
+/* out [n k], of any strides, = g [m n] transposed times x [m k], plus what was there. */
+ma_status ma_cpu_add_outer(ma_tensor *out, const float *g, int64_t g_step, const float *x, int64_t x_step, int64_t m,
+                           bool adds, ma_error *err);
 /* Whether GEMM reads the weight where it is. */
 bool ma_cpu_is_gemm_ready(const ma_tensor *weight);
 

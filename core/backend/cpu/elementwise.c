@@ -43,8 +43,8 @@ typedef struct job {
   chunks c;
   const ma_rows *rows;
   ma_tensor *out;
-  const ma_tensor *a, *b;
-  int kind;
+  const ma_tensor *a, *b, *condition, *g;
+  int kind, side;
   double value;
 } job;
 
@@ -144,8 +144,8 @@ ma_status ma_cpu_copy(ma_tensor *out, const ma_tensor *a, ma_error *err) {
   if (ma_dtype_is_block(out->dtype)) return pack(out, a, err);
   const ma_tensor *tensors[] = {out, a};
   job j = {.c = begin(2, tensors), .rows = ma_rows_get(), .out = out, .a = a};
-  bool floats = ma_dtype_is_float(out->dtype) && (ma_dtype_is_float(a->dtype) || ma_dtype_is_block(a->dtype));
-  ma_parallel_for((size_t)j.c.n, j.c.grain, floats ? copy_chunks : copy_elements, &j);
+  bool widens = ma_dtype_is_float(a->dtype) || ma_dtype_is_block(a->dtype) || a->dtype == MA_U8; /* exactly, to f32 */
+  ma_parallel_for((size_t)j.c.n, j.c.grain, ma_dtype_is_float(out->dtype) && widens ? copy_chunks : copy_elements, &j);
   return MA_OK;
 }
 
@@ -310,22 +310,91 @@ ma_status ma_cpu_binary(ma_tensor *out, ma_binary_kind kind, const ma_tensor *a,
   return MA_OK;
 }
 
+/* ---- derivatives ---- */
+
+static void unary_slopes(void *self, size_t from, size_t to) {
+  job *j = self;
+  int64_t at[3];
+  float in_a[MA_WALK_CHUNK], in_g[MA_WALK_CHUNK], result[MA_WALK_CHUNK];
+  const int64_t *stride = j->c.walk.inner_stride;
+  for (size_t i = from; i < to; i++) {
+    size_t n = locate(&j->c, i, at);
+    float *to_row = is_f32_row(j->out, stride[0]) ? f32_at(j->out, at[0]) : result;
+    const float *a = ma_row_load_whole(j->rows, in_a, j->a, at[1], stride[1], n);
+    const float *g = ma_row_load_whole(j->rows, in_g, j->g, at[2], stride[2], n);
+    j->rows->unary_grad(to_row, (ma_unary_kind)j->kind, a, g, n);
+    if (to_row == result) ma_row_store(j->rows, j->out, at[0], stride[0], result, n);
+  }
+}
+
+ma_status ma_cpu_unary_grad(ma_tensor *out, ma_unary_kind kind, const ma_tensor *a, const ma_tensor *g, ma_error *err) {
+  (void)err;
+  const ma_tensor *tensors[] = {out, a, g};
+  job j = {.c = begin(3, tensors), .rows = ma_rows_get(), .out = out, .a = a, .g = g, .kind = (int)kind};
+  ma_parallel_for((size_t)j.c.n, j.c.grain, unary_slopes, &j);
+  return MA_OK;
+}
+
+static void binary_slopes(void *self, size_t from, size_t to) {
+  job *j = self;
+  int64_t at[4];
+  float in_a[MA_WALK_CHUNK], in_b[MA_WALK_CHUNK], in_g[MA_WALK_CHUNK], result[MA_WALK_CHUNK];
+  const int64_t *stride = j->c.walk.inner_stride;
+  for (size_t i = from; i < to; i++) {
+    size_t n = locate(&j->c, i, at);
+    float *to_row = is_f32_row(j->out, stride[0]) ? f32_at(j->out, at[0]) : result;
+    const float *a = ma_row_load(j->rows, in_a, j->a, at[1], stride[1], n);
+    const float *b = ma_row_load(j->rows, in_b, j->b, at[2], stride[2], n);
+    const float *g = ma_row_load_whole(j->rows, in_g, j->g, at[3], stride[3], n);
+    j->rows->binary_grad(to_row, (ma_binary_kind)j->kind, j->side, a, stride[1] != 0, b, stride[2] != 0, g, n);
+    if (to_row == result) ma_row_store(j->rows, j->out, at[0], stride[0], result, n);
+  }
+}
+
+ma_status ma_cpu_binary_grad(ma_tensor *out, ma_binary_kind kind, int side, const ma_tensor *a, const ma_tensor *b,
+                             const ma_tensor *g, ma_error *err) {
+  (void)err;
+  const ma_tensor *tensors[] = {out, a, b, g};
+  job j = {.c = begin(4, tensors), .rows = ma_rows_get(), .out = out, .a = a, .b = b, .g = g, .kind = (int)kind, .side = side};
+  ma_parallel_for((size_t)j.c.n, j.c.grain, binary_slopes, &j);
+  return MA_OK;
+}
+
+static void choose_elements(void *self, size_t from, size_t to) {
+  job *j = self;
+  int64_t at[4];
+  const int64_t *stride = j->c.walk.inner_stride;
+  for (size_t i = from; i < to; i++) {
+    int64_t n = (int64_t)locate(&j->c, i, at);
+    for (int64_t e = 0; e < n; e++) {
+      bool first = ma_element_load(j->condition, at[1] + e * stride[1]) != 0;
+      ma_element_store(j->out, at[0] + e * stride[0],
+                       first ? ma_element_load(j->a, at[2] + e * stride[2]) : ma_element_load(j->b, at[3] + e * stride[3]));
+    }
+  }
+}
+
+/* The common case: f32, chosen by a comparison. */
+static void choose_floats(void *self, size_t from, size_t to) {
+  job *j = self;
+  int64_t at[4];
+  const int64_t *stride = j->c.walk.inner_stride;
+  for (size_t i = from; i < to; i++) {
+    int64_t n = (int64_t)locate(&j->c, i, at);
+    const uint8_t *condition = (const uint8_t *)j->condition->storage->data + at[1];
+    const float *a = f32_at(j->a, at[2]), *b = f32_at(j->b, at[3]);
+    float *out = f32_at(j->out, at[0]);
+    for (int64_t e = 0; e < n; e++) out[e * stride[0]] = condition[e * stride[1]] ? a[e * stride[2]] : b[e * stride[3]];
+  }
+}
+
 ma_status ma_cpu_where(ma_tensor *out, const ma_tensor *condition, const ma_tensor *a, const ma_tensor *b,
                        ma_error *err) {
   (void)err;
-  int64_t at[4];
   const ma_tensor *tensors[] = {out, condition, a, b};
-  chunks c = begin(4, tensors);
-  const int64_t *stride = c.walk.inner_stride;
-  for (int64_t i = 0; i < c.n; i++) {
-    size_t n = locate(&c, (size_t)i, at);
-    for (size_t e = 0; e < n; e++) {
-      int64_t k = (int64_t)e;
-      bool first = ma_element_load(condition, at[1] + k * stride[1]) != 0;
-      double value = first ? ma_element_load(a, at[2] + k * stride[2]) : ma_element_load(b, at[3] + k * stride[3]);
-      ma_element_store(out, at[0] + k * stride[0], value);
-    }
-  }
+  job j = {.c = begin(4, tensors), .out = out, .a = a, .b = b, .condition = condition};
+  bool floats = condition->dtype == MA_U8 && out->dtype == MA_F32 && a->dtype == MA_F32 && b->dtype == MA_F32;
+  ma_parallel_for((size_t)j.c.n, j.c.grain, floats ? choose_floats : choose_elements, &j);
   return MA_OK;
 }
 
@@ -364,6 +433,49 @@ done:
   ma_tensor_release(&from);
   ma_tensor_release(&to);
   return st;
+}
+
+/* Whole rows of two matrices that lie as they are. */
+static bool adds_rows(const ma_tensor *out, const ma_tensor *a, int dim, const ma_tensor *index) {
+  return dim == 0 && a->n_dims == 2 && index->n_dims == 1 && index->dtype == MA_I64 && out->strides[1] == 1 && a->strides[1] == 1;
+}
+
+static ma_status bad_row(int64_t row, const ma_tensor *out, int dim, ma_error *err) {
+  return ma_fail(err, MA_BAD_ARGUMENT, "scatter_add: index %lld is outside the %lld of dim %d", (long long)row,
+                 (long long)out->shape[dim], dim);
+}
+
+static ma_status add_whole_rows(ma_tensor *out, const ma_tensor *a, const ma_tensor *index, ma_error *err) {
+  const int64_t *ids = ma_tensor_data(index);
+  for (int64_t i = 0; i < a->shape[0]; i++) {
+    int64_t row = ids[i * index->strides[0]];
+    if (row < 0 || row >= out->shape[0]) return bad_row(row, out, 0, err);
+    float *to = f32_at(out, out->offset + row * out->strides[0]);
+    const float *from = f32_at(a, a->offset + i * a->strides[0]);
+    for (int64_t e = 0; e < a->shape[1]; e++) to[e] += from[e];
+  }
+  return MA_OK;
+}
+
+/* One number after the other: what an index names twice is added twice, in order. */
+ma_status ma_cpu_scatter_add(ma_tensor *out, const ma_tensor *a, int dim, const ma_tensor *index, ma_error *err) {
+  bool is_list = !ma_tensor_same_shape(index, a) || a->n_dims == 1;
+  int64_t n = ma_tensor_count(a), at[MA_MAX_DIMS] = {0};
+  if (adds_rows(out, a, dim, index)) return add_whole_rows(out, a, index, err);
+  for (int64_t i = 0; i < n; i++) {
+    int64_t from = a->offset, to = out->offset, which = index->offset;
+    for (int d = 0; d < a->n_dims; d++) {
+      from += at[d] * a->strides[d];
+      if (d != dim) to += at[d] * out->strides[d];
+      if (!is_list) which += at[d] * index->strides[d];
+    }
+    if (is_list) which += at[dim] * index->strides[0];
+    int64_t row = (int64_t)ma_element_load(index, which);
+    if (row < 0 || row >= out->shape[dim]) return bad_row(row, out, dim, err);
+    f32_at(out, to + row * out->strides[dim])[0] += f32_at(a, from)[0];
+    for (int d = a->n_dims - 1; d >= 0 && ++at[d] == a->shape[d]; d--) at[d] = 0;
+  }
+  return MA_OK;
 }
 
 ma_status ma_cpu_concat(ma_tensor *out, const ma_tensor *const *parts, int n_parts, int dim, ma_error *err) {

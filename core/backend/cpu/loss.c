@@ -1,6 +1,7 @@
 /* Cross-entropy.  From hidden states, logits exist a tile at a time: a block of rows against a tile of the
  * vocabulary, folded into each row's running maximum and sum of exponentials. */
 #include <math.h>
+#include <string.h>
 
 #include "backend/cpu/blas.h"
 #include "backend/cpu/cpu_internal.h"
@@ -134,5 +135,108 @@ done:
   ma_free(j.tallies);
   ma_tensor_release(&in);
   ma_tensor_release(&added);
+  return st;
+}
+
+/* ---- gradients ---- */
+
+/* A block of rows of logits, which become their own gradients. */
+typedef struct slope_job {
+  const ma_rows *rows;
+  const ma_tensor *targets, *rates; /* [N] */
+  const float *bias;
+  float *logits;
+  int64_t n, first_row;
+  float scale, cap;
+  ma_dtype dtype;
+} slope_job;
+
+/* Of -log p(target): p - 1 at the target, p elsewhere; through cap and scale. */
+static void slope_rows(void *self, size_t from, size_t to) {
+  const slope_job *j = self;
+  for (size_t i = from; i < to; i++) {
+    float *row = j->logits + (int64_t)i * j->n;
+    int64_t at = j->first_row + (int64_t)i;
+    int64_t target = ((const int64_t *)j->targets->storage->data)[j->targets->offset + at * j->targets->strides[0]];
+    float rate = ((const float *)j->rates->storage->data)[j->rates->offset + at * j->rates->strides[0]];
+    if (target < 0 || rate == 0) {
+      memset(row, 0, (size_t)j->n * sizeof *row);
+      continue;
+    }
+    if (j->bias) j->rows->binary(row, MA_BINARY_add, row, 1, j->bias, 1, (size_t)j->n);
+    j->rows->soften(row, j->scale, j->cap, j->dtype, (size_t)j->n);
+    j->rows->loss_grad(row, j->scale * rate, j->cap, target, (size_t)j->n);
+  }
+}
+
+ma_status ma_cpu_cross_entropy_grad(ma_tensor *out, const ma_tensor *logits, const ma_tensor *targets, const ma_tensor *g,
+                                    ma_error *err) {
+  ma_status st = MA_OK;
+  slope_job j = {.rows = ma_rows_get(), .targets = targets, .rates = g, .n = logits->shape[1], .scale = 1};
+  MA_TRY(check_targets(targets, j.n, err));
+  MA_TRY(ma_cpu_copy(out, logits, err));
+  j.logits = ma_tensor_data(out);
+  ma_parallel_for((size_t)logits->shape[0], (size_t)(16384 / (j.n + 1) + 1), slope_rows, &j);
+done:
+  return st;
+}
+
+static void sum_block(float *sums, const float *rows, int64_t n_rows, int64_t n) {
+  for (int64_t r = 0; r < n_rows; r++)
+    for (int64_t i = 0; i < n; i++) sums[i] += rows[r * n + i];
+}
+
+ma_status ma_cpu_linear_cross_entropy_grad(ma_tensor *out, ma_tensor *weight_grad, ma_tensor *bias_grad, bool adds,
+                                           const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
+                                           const ma_tensor *targets, const ma_logits_how *how, const ma_tensor *g,
+                                           ma_error *err) {
+  enum { BLOCK_FLOATS = 1 << 22, LEAST = 64 }; /* 16 MiB of logits: enough rows for GEMM where vocabularies are large */
+  ma_status st = MA_OK;
+  ma_tensor in = {0}, added = {0}, whole = {0};
+  float *scratch = NULL, *sums = NULL;
+  int64_t n = x->shape[0], k = x->shape[1], vocabulary = weight->shape[0], block = BLOCK_FLOATS / (vocabulary + 1);
+  slope_job j = {.rows = ma_rows_get(), .targets = targets, .rates = g, .n = vocabulary, .cap = how->softcap,
+                 .scale = how->scale == 0 ? 1 : how->scale, .dtype = how->step};
+  block = block < LEAST ? LEAST : block;
+  if (block > n) block = n;
+  MA_TRY(ma_blas_open(err));
+  MA_TRY(check_targets(targets, vocabulary, err));
+  MA_TRY(ma_cpu_as_f32(&in, x, err));
+  if (bias) {
+    MA_TRY(ma_cpu_as_f32(&added, bias, err));
+    j.bias = ma_tensor_data(&added);
+  }
+  if (out && !ma_tensor_is_contiguous(out)) MA_TRY(ma_tensor_new_like(&whole, out, MA_F32, err));
+  else if (out) whole = ma_tensor_retain(out);
+  if (bias_grad) MA_TRY(MA_NEW(&sums, vocabulary, err));
+  if (weight_grad && !adds && n == 0) MA_TRY(ma_cpu_fill(weight_grad, 0, err));
+  MA_TRY(ma_alloc_aligned((void **)&j.logits, (size_t)(block * vocabulary) * sizeof(float), err));
+  if (!ma_cpu_is_gemm_ready(weight))
+    MA_TRY(ma_alloc_aligned((void **)&scratch, (size_t)(vocabulary * k) * sizeof(float), err));
+  for (j.first_row = 0; j.first_row < n; j.first_row += block) {
+    int64_t rows = n - j.first_row < block ? n - j.first_row : block;
+    const float *from = (const float *)ma_tensor_data(&in) + j.first_row * k;
+    ma_cpu_times_rows(j.rows, from, k, rows, weight, 0, vocabulary, scratch, 0, j.logits, vocabulary);
+    ma_parallel_for((size_t)rows, 1, slope_rows, &j);
+    if (out)
+      ma_cpu_times_weight(j.rows, j.logits, vocabulary, rows, weight, scratch, (float *)ma_tensor_data(&whole) + j.first_row * k, k);
+    if (weight_grad)
+      MA_TRY(ma_cpu_add_outer(weight_grad, j.logits, vocabulary, from, k, rows, adds || j.first_row > 0, err));
+    if (bias_grad) sum_block(sums, j.logits, rows, vocabulary);
+  }
+  if (bias_grad) {
+    for (int64_t i = 0; i < vocabulary; i++) {
+      float *to = (float *)ma_tensor_data(bias_grad) + i * bias_grad->strides[0];
+      *to = (adds ? *to : 0) + sums[i];
+    }
+  }
+  if (out && whole.storage != out->storage) MA_TRY(ma_cpu_copy(out, &whole, err));
+done:
+  ma_free(j.logits);
+  ma_free(scratch);
+  ma_free(sums);
+  ma_tensor_release(&in);
+  ma_tensor_release(&added);
+  ma_tensor_release(&whole);
   return st;
 }

@@ -5,6 +5,8 @@
 #include "base/memory.h"
 #include "base/threads.h"
 
+enum { PANEL_FLOATS = 1 << 20 }; /* 4 MiB: stays in the second- and third-level caches */
+
 /* ---- weights ---- */
 
 /* Whether the dim that is `outer` steps over whole rows of the other: BLAS knows no rows that overlap. */
@@ -84,7 +86,6 @@ static void put_bias(void *self, size_t from, size_t to) {
 
 ma_status ma_cpu_linear(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
                         ma_error *err) {
-  enum { PANEL_FLOATS = 1 << 20 }; /* 4 MiB: stays in the second- and third-level caches */
   ma_status st = MA_OK;
   ma_tensor in = {0}, added = {0};
   float *scratch = NULL;
@@ -112,6 +113,131 @@ done:
   ma_free(scratch);
   ma_tensor_release(&in);
   ma_tensor_release(&added);
+  return st;
+}
+
+/* ---- gradients of linear ---- */
+
+int64_t ma_cpu_panel(const ma_tensor *weight) {
+  int64_t k = weight->shape[weight->n_dims - 1], n = k > 0 ? ma_tensor_count(weight) / k : 0;
+  int64_t panel = PANEL_FLOATS / (k > 0 ? k : 1) + 1;
+  return ma_cpu_is_gemm_ready(weight) || panel > n ? n : panel;
+}
+
+void ma_cpu_times_weight(const ma_rows *rows, const float *g, int64_t g_step, int64_t m, const ma_tensor *weight,
+                         float *scratch, float *out, int64_t out_step) {
+  int64_t k = weight->shape[weight->n_dims - 1], n = ma_tensor_count(weight) / k, panel = ma_cpu_panel(weight);
+  for (int64_t first = 0; first < n; first += panel) {
+    int64_t width = n - first < panel ? n - first : panel;
+    ma_matrix right;
+    if (ma_cpu_is_gemm_ready(weight)) {
+      right = transposed_weight(weight, first);
+      right.is_transposed = !right.is_transposed;
+    } else {
+      widening job = {rows, weight, first, k, scratch};
+      ma_parallel_for((size_t)width, (size_t)(16384 / (k + 1) + 1), widen_rows, &job);
+      right = (ma_matrix){scratch, k, false};
+    }
+    ma_sgemm(m, k, width, 1, (ma_matrix){g + first, g_step, false}, right, first ? 1 : 0, out, out_step);
+  }
+}
+
+ma_status ma_cpu_linear_grad_x(ma_tensor *out, const ma_tensor *g, const ma_tensor *weight, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_tensor in = {0}, whole = {0};
+  float *scratch = NULL;
+  int64_t n = g->shape[g->n_dims - 1], k = out->shape[out->n_dims - 1];
+  MA_TRY(ma_blas_open(err));
+  if (n == 0 || k == 0) MA_TRY(ma_cpu_fill(out, 0, err));
+  if (n == 0 || k == 0) goto done;
+  MA_TRY(ma_cpu_as_f32(&in, g, err));
+  if (ma_tensor_is_contiguous(out)) whole = ma_tensor_retain(out);
+  else MA_TRY(ma_tensor_new_like(&whole, out, MA_F32, err));
+  if (!ma_cpu_is_gemm_ready(weight))
+    MA_TRY(ma_alloc_aligned((void **)&scratch, (size_t)(ma_cpu_panel(weight) * k) * sizeof(float), err));
+  ma_cpu_times_weight(ma_rows_get(), ma_tensor_data(&in), n, ma_tensor_count(out) / k, weight, scratch, ma_tensor_data(&whole), k);
+  if (whole.storage != out->storage) MA_TRY(ma_cpu_copy(out, &whole, err));
+done:
+  ma_free(scratch);
+  ma_tensor_release(&in);
+  ma_tensor_release(&whole);
+  return st;
+}
+
+ma_status ma_cpu_add_outer(ma_tensor *out, const float *g, int64_t g_step, const float *x, int64_t x_step, int64_t m,
+                           bool adds, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_tensor whole = {0};
+  int64_t n = out->shape[0], k = out->shape[1];
+  float beta = adds ? 1 : 0;
+  ma_matrix gs = {g, g_step, true}, xs = {x, x_step, false};
+  if (is_matrix(out, 0)) {
+    ma_sgemm(n, k, m, 1, gs, xs, beta, ma_tensor_data(out), n == 1 ? k : out->strides[0]);
+  } else if (is_matrix(out, 1)) { /* lies transposed, as GPT-2's do */
+    gs.is_transposed = false;
+    xs.is_transposed = true;
+    ma_sgemm(k, n, m, 1, xs, gs, beta, ma_tensor_data(out), k == 1 ? n : out->strides[1]);
+  } else {
+    MA_TRY(ma_tensor_new_like(&whole, out, MA_F32, err));
+    ma_sgemm(n, k, m, 1, gs, xs, 0, ma_tensor_data(&whole), k);
+    if (adds) MA_TRY(ma_cpu_binary(out, MA_BINARY_add, out, &whole, err));
+    else MA_TRY(ma_cpu_copy(out, &whole, err));
+  }
+done:
+  ma_tensor_release(&whole);
+  return st;
+}
+
+ma_status ma_cpu_linear_grad_weight(ma_tensor *out, const ma_tensor *g, const ma_tensor *x, bool adds, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_tensor left = {0}, right = {0};
+  int64_t n = out->shape[0], k = out->shape[1], m = k > 0 ? ma_tensor_count(x) / k : 0;
+  MA_TRY(ma_blas_open(err));
+  MA_TRY(ma_cpu_as_f32(&left, g, err));
+  MA_TRY(ma_cpu_as_f32(&right, x, err));
+  if (m == 0 && !adds) MA_TRY(ma_cpu_fill(out, 0, err));
+  if (m > 0) MA_TRY(ma_cpu_add_outer(out, ma_tensor_data(&left), n, ma_tensor_data(&right), k, m, adds, err));
+done:
+  ma_tensor_release(&left);
+  ma_tensor_release(&right);
+  return st;
+}
+
+/* Columns are shared out, so that each is summed in the order of the rows. */
+typedef struct sum_job {
+  const float *a;
+  float *out;
+  int64_t m, n, step;
+} sum_job;
+
+static void sum_columns(void *self, size_t from, size_t to) {
+  const sum_job *j = self;
+  for (size_t i = from; i < to; i++) {
+    enum { COLUMNS = 64, ROWS = 256 };
+    int64_t first = (int64_t)i * COLUMNS, n = j->n - first < COLUMNS ? j->n - first : COLUMNS;
+    float total[COLUMNS] = {0};
+    for (int64_t top = 0; top < j->m; top += ROWS) {
+      int64_t end = j->m - top < ROWS ? j->m : top + ROWS;
+      float part[COLUMNS] = {0};
+      for (int64_t r = top; r < end; r++)
+        for (int64_t c = 0; c < n; c++) part[c] += j->a[r * j->n + first + c];
+      for (int64_t c = 0; c < n; c++) total[c] += part[c];
+    }
+    for (int64_t c = 0; c < n; c++) j->out[(first + c) * j->step] += total[c];
+  }
+}
+
+ma_status ma_cpu_sum_rows(ma_tensor *out, const ma_tensor *a, bool adds, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_tensor in = {0};
+  int64_t n = out->shape[0];
+  sum_job j = {.out = ma_tensor_data(out), .n = n, .step = out->strides[0], .m = n > 0 ? ma_tensor_count(a) / n : 0};
+  MA_TRY(ma_cpu_as_f32(&in, a, err));
+  if (!adds) MA_TRY(ma_cpu_fill(out, 0, err));
+  j.a = ma_tensor_data(&in);
+  ma_parallel_for((size_t)((n + 63) / 64), (size_t)(32768 / (64 * j.m + 1) + 1), sum_columns, &j);
+done:
+  ma_tensor_release(&in);
   return st;
 }
 

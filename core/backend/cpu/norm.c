@@ -146,3 +146,144 @@ ma_status ma_cpu_gated(ma_tensor *out, ma_unary_kind activation, const ma_tensor
   row_job j = {.in = {gate, up}, .out = out, .one = one_gated, .kind = (int)activation};
   return run(&j, err);
 }
+
+/* ---- gradients ---- */
+
+enum { MAX_PARTS = 64 };
+
+/* Rows in parts, each with sums of its own for the parameters, which are added up in order: what comes out does not depend on
+ * the number of threads. */
+typedef struct grad_job {
+  const ma_rows *rows;
+  const float *x, *g, *weight;
+  float *out, *sums, *alpha_sums; /* [n_parts D] or NULL, [n_parts] */
+  int64_t n_rows, length, n_parts;
+  float eps, offset, alpha;
+  float (*one)(const struct grad_job *, float *out, float *sums, const float *x, const float *g);
+} grad_job;
+
+static void do_parts(void *self, size_t from, size_t to) {
+  const grad_job *j = self;
+  for (int64_t part = (int64_t)from; part < (int64_t)to; part++) {
+    float *sums = j->sums ? j->sums + part * j->length : NULL;
+    double alpha = 0;
+    for (int64_t r = j->n_rows * part / j->n_parts; r < j->n_rows * (part + 1) / j->n_parts; r++)
+      alpha += (double)j->one(j, j->out + r * j->length, sums, j->x + r * j->length, j->g + r * j->length);
+    if (j->alpha_sums) j->alpha_sums[part] = (float)alpha;
+  }
+}
+
+static ma_status add_parts(ma_tensor *out, const float *sums, int64_t n_parts, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_tensor whole = {0};
+  int64_t n = ma_tensor_count(out);
+  MA_TRY(ma_tensor_new_like(&whole, out, MA_F32, err));
+  float *to = ma_tensor_data(&whole);
+  for (int64_t i = 0; i < n; i++) to[i] = 0;
+  for (int64_t p = 0; p < n_parts; p++)
+    for (int64_t i = 0; i < n; i++) to[i] += sums[p * n + i];
+  MA_TRY(ma_cpu_copy(out, &whole, err));
+done:
+  ma_tensor_release(&whole);
+  return st;
+}
+
+static ma_status run_grad(grad_job *j, ma_tensor *out, ma_tensor *weight_grad, ma_tensor *alpha_grad, const ma_tensor *x,
+                          const ma_tensor *weight, const ma_tensor *g, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_tensor xs = {0}, gs = {0}, w = {0}, whole = {0};
+  j->rows = ma_rows_get();
+  j->length = x->shape[x->n_dims - 1];
+  j->n_rows = j->length > 0 ? ma_tensor_count(x) / j->length : 0;
+  j->n_parts = j->n_rows < MAX_PARTS ? j->n_rows : MAX_PARTS;
+  MA_TRY(ma_cpu_as_f32(&xs, x, err));
+  MA_TRY(ma_cpu_as_f32(&gs, g, err));
+  MA_TRY(parameter(&j->weight, &w, weight, err));
+  if (ma_tensor_is_contiguous(out)) whole = ma_tensor_retain(out);
+  else MA_TRY(ma_tensor_new_like(&whole, out, MA_F32, err));
+  if (weight_grad) MA_TRY(MA_NEW(&j->sums, j->n_parts * j->length, err));
+  if (alpha_grad) MA_TRY(MA_NEW(&j->alpha_sums, j->n_parts, err));
+  j->x = ma_tensor_data(&xs);
+  j->g = ma_tensor_data(&gs);
+  j->out = ma_tensor_data(&whole);
+  ma_parallel_for((size_t)j->n_parts, (size_t)(8192 / (j->n_rows / MAX_PARTS * j->length + 1) + 1), do_parts, j);
+  if (weight_grad) MA_TRY(add_parts(weight_grad, j->sums, j->n_parts, err));
+  if (alpha_grad) MA_TRY(add_parts(alpha_grad, j->alpha_sums, j->n_parts, err));
+  if (whole.storage != out->storage) MA_TRY(ma_cpu_copy(out, &whole, err));
+done:
+  ma_free(j->sums);
+  ma_free(j->alpha_sums);
+  ma_tensor_release(&xs);
+  ma_tensor_release(&gs);
+  ma_tensor_release(&w);
+  ma_tensor_release(&whole);
+  return st;
+}
+
+static float rms_norm_slope(const grad_job *j, float *out, float *sums, const float *x, const float *g) {
+  j->rows->rms_norm_grad(out, sums, x, j->weight, g, j->eps, j->offset, (size_t)j->length);
+  return 0;
+}
+
+static float layer_norm_slope(const grad_job *j, float *out, float *sums, const float *x, const float *g) {
+  j->rows->layer_norm_grad(out, sums, x, j->weight, g, j->eps, j->offset, (size_t)j->length);
+  return 0;
+}
+
+static float dyt_slope(const grad_job *j, float *out, float *sums, const float *x, const float *g) {
+  return j->rows->dyt_grad(out, sums, x, j->alpha, j->weight, g, (size_t)j->length);
+}
+
+ma_status ma_cpu_rms_norm_grad(ma_tensor *out, ma_tensor *weight_grad, const ma_tensor *x, const ma_tensor *weight,
+                               const ma_tensor *g, double eps, double offset, ma_error *err) {
+  grad_job j = {.one = rms_norm_slope, .eps = (float)eps, .offset = (float)offset};
+  return run_grad(&j, out, weight_grad, NULL, x, weight, g, err);
+}
+
+ma_status ma_cpu_layer_norm_grad(ma_tensor *out, ma_tensor *weight_grad, const ma_tensor *x, const ma_tensor *weight,
+                                 const ma_tensor *g, double eps, double offset, ma_error *err) {
+  grad_job j = {.one = layer_norm_slope, .eps = (float)eps, .offset = (float)offset};
+  return run_grad(&j, out, weight_grad, NULL, x, weight, g, err);
+}
+
+ma_status ma_cpu_dyt_grad(ma_tensor *out, ma_tensor *alpha_grad, ma_tensor *weight_grad, const ma_tensor *x,
+                          const ma_tensor *alpha, const ma_tensor *weight, const ma_tensor *g, ma_error *err) {
+  grad_job j = {.one = dyt_slope, .alpha = (float)ma_element_load(alpha, alpha->offset)};
+  return run_grad(&j, out, weight_grad, alpha_grad, x, weight, g, err);
+}
+
+static void one_softmax_grad(const row_job *j, float *out, const float *a, const float *b) {
+  j->rows->softmax_grad(out, a, b, j->kind, (size_t)j->length);
+}
+
+ma_status ma_cpu_softmax_grad(ma_tensor *out, const ma_tensor *y, const ma_tensor *g, bool is_log, ma_error *err) {
+  row_job j = {.in = {y, g}, .out = out, .one = one_softmax_grad, .kind = is_log};
+  return run(&j, err);
+}
+
+typedef struct gated_job {
+  const ma_rows *rows;
+  ma_unary_kind kind;
+  const float *gate, *up, *g;
+  float *gate_grad, *up_grad;
+} gated_job;
+
+static void gated_slopes(void *self, size_t from, size_t to) {
+  const gated_job *j = self;
+  j->rows->gated_grad(j->gate_grad + from, j->up_grad + from, j->kind, j->gate + from, j->up + from, j->g + from, to - from);
+}
+
+ma_status ma_cpu_gated_grad(ma_tensor *gate_grad, ma_tensor *up_grad, ma_unary_kind activation, const ma_tensor *gate,
+                            const ma_tensor *up, const ma_tensor *g, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_tensor in[3] = {{0}, {0}, {0}};
+  MA_TRY(ma_cpu_as_f32(&in[0], gate, err));
+  MA_TRY(ma_cpu_as_f32(&in[1], up, err));
+  MA_TRY(ma_cpu_as_f32(&in[2], g, err));
+  gated_job j = {ma_rows_get(), activation, ma_tensor_data(&in[0]), ma_tensor_data(&in[1]), ma_tensor_data(&in[2]),
+                 ma_tensor_data(gate_grad), ma_tensor_data(up_grad)};
+  ma_parallel_for((size_t)ma_tensor_count(gate), 16384, gated_slopes, &j);
+done:
+  for (int i = 0; i < 3; i++) ma_tensor_release(&in[i]);
+  return st;
+}

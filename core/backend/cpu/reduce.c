@@ -77,8 +77,9 @@ static void fold_element(folded *f, double x, int64_t i) {
 /* Sum of squared deviations: a second pass, exact where squares would cancel. */
 static double deviations(const lines *l, int64_t start, double mean) {
   double sum = 0;
+  const float *floats = l->in.dtype == MA_F32 ? (const float *)l->in.storage->data + start : NULL;
   for (int64_t i = 0; i < l->length; i++) {
-    double x = ma_element_load(&l->in, start + i * l->step) - mean;
+    double x = (floats ? (double)floats[i * l->step] : ma_element_load(&l->in, start + i * l->step)) - mean;
     sum += x * x;
   }
   return sum;
@@ -102,6 +103,29 @@ static double result_of(const folded *f, ma_reduce_kind kind, const lines *l, in
   }
 }
 
+/* n elements, the first of them number `first`: the usual reductions need little of them.  Sums in the same order as by
+ * fold_element. */
+static void fold_row(folded *f, ma_reduce_kind kind, const ma_rows *rows, const float *row, int64_t n, int64_t first) {
+  double top;
+  switch (kind) {
+    case MA_REDUCE_max:
+      top = (double)rows->max(row, (size_t)n);
+      if (first == 0 || top > f->most || (top != top && f->most == f->most)) f->most = top;
+      return;
+    case MA_REDUCE_sum:
+    case MA_REDUCE_mean:
+    case MA_REDUCE_var:
+    case MA_REDUCE_std:
+      for (int64_t e = 0; e < n; e++) f->sum += (double)row[e];
+      return;
+    case MA_REDUCE_norm:
+      for (int64_t e = 0; e < n; e++) f->squares += (double)row[e] * (double)row[e];
+      return;
+    default:
+      for (int64_t e = 0; e < n; e++) fold_element(f, (double)row[e], first + e);
+  }
+}
+
 typedef struct reduce_job {
   lines l;
   ma_tensor *out;
@@ -121,11 +145,12 @@ static void reduce_lines(void *self, size_t from, size_t to) {
       int64_t n = j->l.length - first < MA_WALK_CHUNK ? j->l.length - first : MA_WALK_CHUNK;
       int64_t at = start + first * j->l.step;
       const float *row = floats ? ma_row_load(rows, buffer, &j->l.in, at, j->l.step, (size_t)n) : NULL;
-      for (int64_t e = 0; e < n; e++) {
-        double x = !floats ? ma_element_load(&j->l.in, at + e * j->l.step)
-                           : (double)row[j->l.step == 0 ? 0 : e];
-        fold_element(&f, x, first + e);
+      if (floats && j->l.step != 0) {
+        fold_row(&f, j->kind, rows, row, n, first);
+        continue;
       }
+      for (int64_t e = 0; e < n; e++)
+        fold_element(&f, floats ? (double)*row : ma_element_load(&j->l.in, at + e * j->l.step), first + e);
     }
     ma_element_store(&j->flat_out, j->flat_out.offset + (int64_t)i, result_of(&f, j->kind, &j->l, start));
   }
@@ -149,6 +174,76 @@ ma_status ma_cpu_reduce(ma_tensor *out, ma_reduce_kind kind, const ma_tensor *a,
 done:
   ma_tensor_release(&j.l.in);
   ma_tensor_release(&j.flat_out);
+  return st;
+}
+
+/* ---- gradients ---- */
+
+typedef struct slope_job {
+  lines l;
+  ma_tensor *out;
+  const float *g;
+  ma_reduce_kind kind;
+} slope_job;
+
+/* The product of all but the element x, given that of those that are not 0 and how many are. */
+static double product_without(double x, double others, int64_t n_zeros) {
+  if (n_zeros == 0) return others / x;
+  return n_zeros == 1 && x == 0 ? others : 0;
+}
+
+static void slope_lines(void *self, size_t from, size_t to) {
+  slope_job *j = self;
+  const lines *l = &j->l;
+  for (size_t i = from; i < to; i++) {
+    folded f = {.product = 1, .all = true};
+    int64_t start = line_start(l, &l->in, (int64_t)i), n_zeros = 0;
+    int64_t put = line_start(l, j->out, (int64_t)i), put_step = j->out->strides[l->dim];
+    double product = 1, n = (double)l->length, g = (double)j->g[i];
+    for (int64_t e = 0; e < l->length; e++) {
+      double x = ma_element_load(&l->in, start + e * l->step);
+      fold_element(&f, x, e);
+      if (x == 0) n_zeros++;
+      else product *= x;
+    }
+    double mean = f.sum / n, norm = sqrt(f.squares);
+    double std = j->kind == MA_REDUCE_std ? sqrt(deviations(l, start, mean) / (n - 1)) : 0;
+    for (int64_t e = 0; e < l->length; e++) {
+      double x = ma_element_load(&l->in, start + e * l->step), slope = 0;
+      switch (j->kind) {
+        case MA_REDUCE_sum: slope = 1; break;
+        case MA_REDUCE_mean: slope = 1 / n; break;
+        case MA_REDUCE_prod: slope = product_without(x, product, n_zeros); break;
+        case MA_REDUCE_max: slope = e == f.argmax; break;
+        case MA_REDUCE_min: slope = e == f.argmin; break;
+        case MA_REDUCE_var: slope = 2 * (x - mean) / (n - 1); break;
+        case MA_REDUCE_std: slope = (x - mean) / ((n - 1) * std); break;
+        case MA_REDUCE_norm: slope = norm > 0 ? x / norm : 0; break;
+        default: break;
+      }
+      ma_element_store(j->out, put + e * put_step, g * slope);
+    }
+  }
+}
+
+ma_status ma_cpu_reduce_grad(ma_tensor *out, ma_reduce_kind kind, const ma_tensor *a, const ma_tensor *g, int dim,
+                             ma_error *err) {
+  ma_status st = MA_OK;
+  ma_tensor whole = {0};
+  slope_job j = {.out = &whole, .g = ma_tensor_data(g), .kind = kind};
+  MA_TRY(ordered_output(&whole, out, err));
+  MA_TRY(lines_of(&j.l, a, dim, err));
+  if (dim == MA_ALL) {
+    ma_tensor flat;
+    MA_TRY(ma_tensor_reshape(&flat, &whole, 1, &j.l.length, err));
+    ma_tensor_release(&whole);
+    whole = flat;
+  }
+  ma_parallel_for((size_t)j.l.n, (size_t)(16384 / (j.l.length + 1) + 1), slope_lines, &j);
+  if (whole.storage != out->storage) MA_TRY(ma_cpu_copy(out, &whole, err));
+done:
+  ma_tensor_release(&j.l.in);
+  ma_tensor_release(&whole);
   return st;
 }
 

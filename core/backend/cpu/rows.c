@@ -3,6 +3,7 @@
  * sums and nothing else. */
 #include "backend/cpu/rows.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -34,6 +35,26 @@ static inline float exp_of(float x) {
   y = x < -87.33654f ? 0.0f : y;
   y = x > 88.72283f ? INFINITY : y;
   return x != x ? x : y;
+}
+
+/* Of positive normal numbers: x = 2^e m with m in [sqrt 1/2, sqrt 2). */
+static inline float log_of(float x) {
+  const uint32_t root_half = 0x3F3504F3; /* the bits of sqrt 1/2: exponents counted from there need no branch */
+  uint32_t bits = ma_f32_bits(x) - root_half;
+  float e = (float)((int32_t)bits >> 23);
+  float m = ma_f32_of_bits((bits & 0x7FFFFFu) + root_half) - 1.0f;
+  float z = m * m;
+  float p = 7.0376836292e-2f;
+  p = p * m - 1.1514610310e-1f;
+  p = p * m + 1.1676998740e-1f;
+  p = p * m - 1.2420140846e-1f;
+  p = p * m + 1.4249322787e-1f;
+  p = p * m - 1.6668057665e-1f;
+  p = p * m + 2.0000714765e-1f;
+  p = p * m - 2.4999993993e-1f;
+  p = p * m + 3.3333331174e-1f;
+  float y = p * m * z - e * 2.12194440e-4f - 0.5f * z;
+  return m + y + e * 0.693359375f;
 }
 
 static inline float tanh_of(float x) {
@@ -187,6 +208,112 @@ static void binary(float *out, ma_binary_kind kind, const float *a, size_t a_ste
   else binary_steps(out, kind, a, 0, b, 0, n);
 }
 
+/* ---- derivatives ---- */
+
+static inline float sigmoid_slope(float x) {
+  float s = sigmoid_of(x);
+  return s * (1.0f - s);
+}
+static inline float silu_slope(float x) {
+  float s = sigmoid_of(x);
+  return s * (1.0f + x * (1.0f - s));
+}
+static inline float gelu_slope(float x) {
+  return 0.5f * (1.0f + erf_of(x * 0.70710678f)) + x * 0.39894228f * exp_of(-0.5f * x * x);
+}
+static inline float gelu_tanh_slope(float x) {
+  float t = tanh_of(0.79788456f * (x + 0.044715f * x * x * x));
+  return 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * 0.79788456f * (1.0f + 3 * 0.044715f * x * x);
+}
+static inline float tanh_slope(float x) {
+  float t = tanh_of(x);
+  return 1.0f - t * t;
+}
+
+#define MAP(expression)                    \
+  do {                                     \
+    for (size_t i = 0; i < n; i++) {       \
+      float x = a[i];                      \
+      (void)x;                             \
+      out[i] = g[i] * (expression);        \
+    }                                      \
+  } while (0);                             \
+  break
+
+static void unary_grad(float *out, ma_unary_kind kind, const float *a, const float *g, size_t n) {
+  switch (kind) {
+    case MA_UNARY_neg: MAP(-1.0f);
+    case MA_UNARY_abs: MAP(x > 0 ? 1.0f : x < 0 ? -1.0f : x);
+    case MA_UNARY_exp: MAP(exp_of(x));
+    case MA_UNARY_log: MAP(1.0f / x);
+    case MA_UNARY_sqrt: MAP(0.5f / sqrtf(x));
+    case MA_UNARY_rsqrt: MAP(-0.5f / (x * sqrtf(x)));
+    case MA_UNARY_square: MAP(2.0f * x);
+    case MA_UNARY_reciprocal: MAP(-1.0f / (x * x));
+    case MA_UNARY_sin: MAP(cosf(x));
+    case MA_UNARY_cos: MAP(-sinf(x));
+    case MA_UNARY_tanh: MAP(tanh_slope(x));
+    case MA_UNARY_sigmoid: MAP(sigmoid_slope(x));
+    case MA_UNARY_relu: MAP(x > 0 ? 1.0f : 0.0f);
+    case MA_UNARY_silu: MAP(silu_slope(x));
+    case MA_UNARY_gelu: MAP(gelu_slope(x));
+    case MA_UNARY_gelu_tanh: MAP(gelu_tanh_slope(x));
+    default:
+      for (size_t i = 0; i < n; i++) out[i] = 0; /* steps and questions */
+  }
+}
+#undef MAP
+
+#define MAP(expression)                                   \
+  do {                                                    \
+    for (size_t i = 0; i < n; i++) {                      \
+      float x = a[i * a_step], y = b[i * b_step];         \
+      (void)x;                                            \
+      (void)y;                                            \
+      out[i] = g[i] * (expression);                       \
+    }                                                     \
+  } while (0);                                            \
+  break
+
+static inline __attribute__((always_inline)) void binary_slopes(float *out, ma_binary_kind kind, int side,
+                                                                const float *a, size_t a_step, const float *b,
+                                                                size_t b_step, const float *g, size_t n) {
+  if (side == 0) {
+    switch (kind) {
+      case MA_BINARY_add:
+      case MA_BINARY_sub:
+      case MA_BINARY_mod: MAP(1.0f);
+      case MA_BINARY_mul: MAP(y);
+      case MA_BINARY_div: MAP(1.0f / y);
+      case MA_BINARY_pow: MAP(y == 0 ? 0.0f : y * powf(x, y - 1.0f));
+      case MA_BINARY_minimum: MAP(x < y || x != x ? 1.0f : x == y ? 0.5f : 0.0f);
+      case MA_BINARY_maximum: MAP(x > y || x != x ? 1.0f : x == y ? 0.5f : 0.0f);
+      default: MAP(0.0f);
+    }
+    return;
+  }
+  switch (kind) {
+    case MA_BINARY_add: MAP(1.0f);
+    case MA_BINARY_sub: MAP(-1.0f);
+    case MA_BINARY_mul: MAP(x);
+    case MA_BINARY_div: MAP(-x / (y * y));
+    case MA_BINARY_pow: MAP(x == 0 && y >= 0 ? 0.0f : powf(x, y) * logf(x));
+    case MA_BINARY_mod: MAP(-floorf(x / y));
+    case MA_BINARY_minimum: MAP(x < y || x != x ? 0.0f : x == y ? 0.5f : 1.0f);
+    case MA_BINARY_maximum: MAP(x > y || x != x ? 0.0f : x == y ? 0.5f : 1.0f);
+    default: MAP(0.0f);
+  }
+}
+#undef MAP
+
+static void binary_grad(float *out, ma_binary_kind kind, int side, const float *a, size_t a_step, const float *b,
+                        size_t b_step, const float *g, size_t n) {
+  if (a_step == 1 && b_step == 1) binary_slopes(out, kind, side, a, 1, b, 1, g, n);
+  else if (a_step == 1) binary_slopes(out, kind, side, a, 1, b, 0, g, n);
+  else if (b_step == 1) binary_slopes(out, kind, side, a, 0, b, 1, g, n);
+  else binary_slopes(out, kind, side, a, 0, b, 0, g, n);
+}
+
 static void gated(float *out, ma_unary_kind kind, const float *gate, const float *up, size_t n) {
 #define GATE(f)                                                   \
   for (size_t i = 0; i < n; i++) out[i] = f(gate[i]) * up[i];     \
@@ -207,6 +334,18 @@ static void gated(float *out, ma_unary_kind kind, const float *gate, const float
       }
   }
 #undef GATE
+}
+
+static void gated_grad(float *gate_grad, float *up_grad, ma_unary_kind kind, const float *gate, const float *up,
+                       const float *g, size_t n) {
+  for (size_t i = 0; i < n; i += 512) {
+    float some[512];
+    size_t m = n - i < 512 ? n - i : 512;
+    unary(some, kind, gate + i, m);
+    for (size_t j = 0; j < m; j++) up_grad[i + j] = g[i + j] * some[j];
+    for (size_t j = 0; j < m; j++) some[j] = g[i + j] * up[i + j];
+    unary_grad(gate_grad + i, kind, gate + i, some, m);
+  }
 }
 
 /* ---- reductions ---- */
@@ -263,6 +402,32 @@ static void softmax(float *out, const float *a, size_t n) {
   for (size_t i = 0; i < n; i++) out[i] *= scale;
 }
 
+static void add_to(double *sums, const float *a, size_t n) {
+  for (size_t i = 0; i < n; i++) sums[i] += (double)a[i];
+}
+
+/* 0 ln 0 = 0; a negative number, which only an edit makes, counts as 0; NaN stays. */
+static inline float plogp_of(float p) {
+  float term = p * log_of(p > FLT_MIN ? p : FLT_MIN);
+  return p <= 0 ? 0 : term;
+}
+
+static double entropy(const float *p, size_t n) {
+  enum { LANES = 16 };
+  double lanes[LANES] = {0}, sum = 0;
+  size_t whole = n - n % LANES;
+  for (size_t i = 0; i < whole; i += LANES) {
+    float terms[LANES]; /* a loop of one width each is what vectorises */
+#pragma omp simd
+    for (size_t j = 0; j < LANES; j++) terms[j] = plogp_of(p[i + j]);
+#pragma omp simd
+    for (size_t j = 0; j < LANES; j++) lanes[j] -= (double)terms[j];
+  }
+  for (size_t j = 0; whole + j < n; j++) lanes[j] -= (double)plogp_of(p[whole + j]);
+  for (size_t j = 0; j < LANES; j++) sum += lanes[j];
+  return sum;
+}
+
 static void soften_in_steps(float *a, float scale, float cap, ma_dtype step, size_t n) {
   float inner = cap == 0 ? 0 : 1.0f / cap;
   for (size_t i = 0; i < n; i++) a[i] = rounded(rounded(a[i], step) * scale, step);
@@ -311,6 +476,99 @@ static void layer_norm(float *out, const float *x, const float *weight, const fl
 #pragma omp simd reduction(+ : squares)
   for (size_t i = 0; i < n; i++) squares += (x[i] - mean) * (x[i] - mean);
   scale_row(out, x, mean, 1.0f / sqrtf(squares / (float)n + eps), weight, bias, offset, n);
+}
+
+static float dot(const float *a, const float *b, size_t n) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (size_t i = 0; i < n; i++) sum += a[i] * b[i];
+  return sum;
+}
+
+static void softmax_grad(float *out, const float *y, const float *g, int is_log, size_t n) {
+  if (is_log) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (size_t i = 0; i < n; i++) sum += g[i];
+    for (size_t i = 0; i < n; i++) out[i] = g[i] - exp_of(y[i]) * sum;
+  } else {
+    float sum = dot(y, g, n);
+    for (size_t i = 0; i < n; i++) out[i] = y[i] * (g[i] - sum);
+  }
+}
+
+/* The gradient of (x - mean) scale, given h = g (offset + weight) and the normalised row z: scale (h - m - z sum(h z) / n), with
+ * m the mean of h where there is a mean. */
+static void normalise_grad(float *out, float *weight_sum, const float *x, const float *weight, const float *g, float mean,
+                           float scale, float offset, int has_mean, size_t n) {
+  float sum = 0, along = 0;
+#pragma omp simd reduction(+ : sum, along)
+  for (size_t i = 0; i < n; i++) {
+    float h = weight ? g[i] * (offset + weight[i]) : g[i];
+    sum += h;
+    along += h * ((x[i] - mean) * scale);
+  }
+  float m = has_mean ? sum / (float)n : 0;
+  along /= (float)n;
+  for (size_t i = 0; i < n; i++) {
+    float h = weight ? g[i] * (offset + weight[i]) : g[i], z = (x[i] - mean) * scale;
+    if (weight_sum) weight_sum[i] += g[i] * z;
+    out[i] = scale * (h - m - z * along);
+  }
+}
+
+static void rms_norm_grad(float *out, float *weight_sum, const float *x, const float *weight, const float *g, float eps,
+                          float offset, size_t n) {
+  normalise_grad(out, weight_sum, x, weight, g, 0, 1.0f / sqrtf(dot(x, x, n) / (float)n + eps), offset, 0, n);
+}
+
+static void layer_norm_grad(float *out, float *weight_sum, const float *x, const float *weight, const float *g, float eps,
+                            float offset, size_t n) {
+  float sum = 0, squares = 0;
+#pragma omp simd reduction(+ : sum)
+  for (size_t i = 0; i < n; i++) sum += x[i];
+  float mean = sum / (float)n;
+#pragma omp simd reduction(+ : squares)
+  for (size_t i = 0; i < n; i++) squares += (x[i] - mean) * (x[i] - mean);
+  normalise_grad(out, weight_sum, x, weight, g, mean, 1.0f / sqrtf(squares / (float)n + eps), offset, 1, n);
+}
+
+static float dyt_grad(float *out, float *weight_sum, const float *x, float alpha, const float *weight, const float *g, size_t n) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (size_t i = 0; i < n; i++) {
+    float t = tanh_of(alpha * x[i]), h = g[i] * weight[i] * (1.0f - t * t);
+    weight_sum[i] += g[i] * t;
+    sum += h * x[i];
+    out[i] = h * alpha;
+  }
+  return sum;
+}
+
+static void attention_grad(float *p, const float *g, const float *scores, float scale, float cap, size_t n) {
+  float sum = dot(p, g, n);
+  if (cap == 0) {
+    for (size_t i = 0; i < n; i++) p[i] = scale * (p[i] * (g[i] - sum));
+    return;
+  }
+  for (size_t i = 0; i < n; i++) {
+    float t = scores[i] / cap, slope = scale * (1.0f - t * t);
+    p[i] = p[i] == 0 ? 0 : slope * (p[i] * (g[i] - sum));
+  }
+}
+
+static void loss_grad(float *logits, float rate, float cap, int64_t target, size_t n) {
+  float most = row_max(logits, n), sum = sum_exp(logits, most, n), scale = rate / sum, at = logits[target];
+  if (cap == 0) {
+    for (size_t i = 0; i < n; i++) logits[i] = exp_of(logits[i] - most) * scale;
+    logits[target] -= rate;
+    return;
+  }
+  for (size_t i = 0; i < n; i++) {
+    float t = logits[i] / cap;
+    logits[i] = exp_of(logits[i] - most) * scale * (1.0f - t * t);
+  }
+  logits[target] -= rate * (1.0f - at / cap * (at / cap));
 }
 
 static void dyt(float *out, const float *x, float alpha, const float *weight, const float *bias, size_t n) {
@@ -391,14 +649,25 @@ const ma_rows NAME(ma_rows_, MA_ISA) = {
     .quantize = quantize,
     .unary = unary,
     .binary = binary,
+    .unary_grad = unary_grad,
+    .binary_grad = binary_grad,
     .gated = gated,
     .max = row_max,
     .max_abs = max_abs,
     .sum_exp = sum_exp,
     .softmax = softmax,
+    .add_to = add_to,
+    .entropy = entropy,
     .soften = soften,
     .rms_norm = rms_norm,
     .layer_norm = layer_norm,
+    .softmax_grad = softmax_grad,
+    .rms_norm_grad = rms_norm_grad,
+    .layer_norm_grad = layer_norm_grad,
+    .dyt_grad = dyt_grad,
+    .gated_grad = gated_grad,
+    .attention_grad = attention_grad,
+    .loss_grad = loss_grad,
     .dyt = dyt,
     .rope = rope,
 };

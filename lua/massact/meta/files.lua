@@ -98,7 +98,65 @@ function Tokenizer:size() end
 ---@return boolean
 function Tokenizer:is_special(id) end
 
+---SHA-256 of the vocabulary, in hexadecimal: of every id's length and spelling.  Equal ones give ids the same meaning.
+---@return string
+function Tokenizer:sha256() end
+
 function Tokenizer:close() end
+
+---A token file, mapped: massact.tokens.open(path).  Its format is in core/text/token_file.h.
+---@class massact.TokenFile
+local TokenFile = {}
+
+---@return massact.TokenInfo
+function TokenFile:info() end
+
+---Rows of ids that begin at each of `starts`, behind `bos` where it is given and they do not begin with it.  Fails past the
+---file's end, and for an id beyond its vocabulary.
+---@param starts integer[] from 0
+---@param length integer ids a row, BOS included
+---@param dtype "i64"|"i32"
+---@param bos? integer
+---@return massact.Tensor ids [#starts x length]
+function TokenFile:gather(starts, length, dtype, bos) end
+
+function TokenFile:close() end
+
+---A token file that is being written (for lua/massact/tokens.lua): core.tokens.write(path, tokenizer, {bos =, eos =}).
+---Closed without commit, nothing is left behind.
+---@class massact.TokenWriter
+local TokenWriter = {}
+
+---The next part of a document.
+---@param text string
+---@param ends? boolean the document ends with it
+---@param where? string names the text in messages
+function TokenWriter:add(text, ends, where) end
+
+---The file appears.
+function TokenWriter:commit() end
+
+function TokenWriter:close() end
+
+---Text becoming a tokenizer (for lua/massact/tokenizer.lua): core.tokenizer.trainer(pattern).
+---@class massact.TokenizerTrainer
+local TokenizerTrainer = {}
+
+---The next part of a document.  Fails for what is not UTF-8.
+---@param text string
+---@param ends? boolean the document ends with it
+---@param where? string names the text in messages
+function TokenizerTrainer:add(text, ends, where) end
+
+---Merges until there are vocab_size tokens or no pair occurs min_frequency times; once.
+---@param vocab_size integer
+---@param min_frequency integer
+---@param special string[]
+---@return string[] tokens by id + 1
+---@return string[] merges "left right", by rank
+function TokenizerTrainer:finish(vocab_size, min_frequency, special) end
+
+function TokenizerTrainer:close() end
 
 ---A text file, plain, gzip or zstandard, read front to back (for lua/massact/data.lua).
 ---@class massact.TextFile
@@ -111,6 +169,14 @@ function TextFile:line() end
 ---Passes over a line.
 ---@return boolean there_was_one
 function TextFile:skip() end
+
+---The next part of the text, which may end anywhere; nil behind the last.
+---@return string?
+function TextFile:block() end
+
+---Bytes of the file that have been read, for progress.
+---@return integer
+function TextFile:at() end
 
 ---All that is left.
 ---@return string

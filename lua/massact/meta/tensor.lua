@@ -14,6 +14,7 @@
 ---@operator unm: massact.Tensor
 ---@operator len: integer size of dim 0
 ---@field [integer] massact.Tensor row of dim 0, a view
+---@field grad? massact.Tensor the gradient that has arrived here: a view, f32
 local Tensor = {}
 
 -- ---- functions of each element ----
@@ -522,3 +523,112 @@ function Tensor:to(options) end
 ---A copy as f32.
 ---@return massact.Tensor
 function Tensor:float() end
+
+-- ---- the decoder's operations, for layers of a script's own ----
+
+---self [.. K] times weight [N K] transposed, plus bias.
+---@param weight massact.Tensor [N K], any dtype; its leading dims may be split
+---@param bias? massact.Tensor [N]
+---@return massact.Tensor [.. N]
+function Tensor:linear(weight, bias) end
+
+---Rows of self [V D] by id.
+---@param ids massact.Tensor i64, of any shape
+---@return massact.Tensor [.. D]
+function Tensor:embed(ids) end
+
+---Dynamic Tanh (arXiv 2503.10622): weight * tanh(alpha * self) + bias.
+---@param alpha massact.Tensor [1]
+---@param weight massact.Tensor [D]
+---@param bias? massact.Tensor [D]
+---@return massact.Tensor
+function Tensor:dyt(alpha, weight, bias) end
+
+---activation(self) * up.
+---@param activation string the name of a function of each element: "silu", "gelu" ...
+---@param up massact.Tensor shaped as self
+---@return massact.Tensor
+function Tensor:gated(activation, up) end
+
+---Rotary position embedding (arXiv 2104.09864) of self [B T H d]: dims i and i + n turn, those from 2 n on stay.
+---@param cosine massact.Tensor [T n]
+---@param sine massact.Tensor [T n]
+---@return massact.Tensor
+function Tensor:rope(cosine, sine) end
+
+---@class massact.AttentionHow
+---@field scale? number multiplies q k (d^-1/2)
+---@field softcap? number c tanh(s / c) after that; 0: none
+---@field window? integer a query sees its last so many keys, its own among them; 0: all
+---@field alibi? number[] a slope for each head: score += slope * (key - last key)
+---@field extra_key? massact.Tensor [H d] one more key a head, in front, seen by every query
+---@field extra_value? massact.Tensor [H d]
+
+---Causal attention of queries self [B Tq H d]; query i stands at position Tk - Tq + i.
+---@param k massact.Tensor [B Tk G d], G divides H
+---@param v massact.Tensor [B Tk G d]
+---@param how? massact.AttentionHow
+---@return massact.Tensor [B Tq H d]
+function Tensor:attention(k, v, how) end
+
+---Its first half: what enters the softmax, -inf where hidden; with an extra key, that is column 0.
+---@param k massact.Tensor [B Tk G d]
+---@param how? massact.AttentionHow
+---@return massact.Tensor [B H Tq S]
+function Tensor:attention_scores(k, how) end
+
+---Its second half: values mixed by probabilities self [B H Tq S].
+---@param v massact.Tensor [B Tk G d]
+---@param how? massact.AttentionHow its extra_value is used
+---@return massact.Tensor [B Tq H d]
+function Tensor:attention_mix(v, how) end
+
+---Losses in nats of logits self [N V].
+---@param targets massact.Tensor [N] i64; a negative one gives 0
+---@return massact.Tensor [N]
+function Tensor:cross_entropy(targets) end
+
+---The same from hidden states self [N K] and an output head; the logits never exist whole, nor do their gradients.
+---@param weight massact.Tensor [V K]
+---@param targets massact.Tensor [N] i64
+---@param how? {bias?: massact.Tensor, scale?: number, softcap?: number} of the logits
+---@return massact.Tensor [N]
+function Tensor:linear_cross_entropy(weight, targets, how) end
+
+---Shares of experts: softmax of logits self [.. X], its k largest divided by their sum, 0 elsewhere.
+---@param k integer
+---@return massact.Tensor
+function Tensor:route(k) end
+
+---self [N D] with scale[i] * x[i] added to row index[i].
+---@param x massact.Tensor [n D]
+---@param index massact.Tensor [n] i64
+---@param scale massact.Tensor [n]
+---@return massact.Tensor
+function Tensor:add_rows(x, index, scale) end
+
+-- ---- gradients ----
+
+---Whether gradients flow back through it; with `on`, makes it (floats, not computed) one that gathers them, or no longer.
+---@param on? boolean
+---@return boolean|massact.Tensor self, where `on` is given
+function Tensor:requires_grad(on) end
+
+---Adds the gradient of self to `.grad` of all that it was computed from and that requires one (f32, nil before).  What the way back
+---needs is freed, unless `keep`.  Fails where an operation has no gradient, or where something was overwritten under no_grad
+---that the way back needs.
+---@param gradient? massact.Tensor to begin with, shaped as self; self is one number where it is left out
+---@param options? {keep?: boolean}
+function Tensor:backward(gradient, options) end
+
+---The same elements, off the tape: what is computed from them or written to them is not recorded.  A view.
+---@return massact.Tensor
+function Tensor:detach() end
+
+---Lets a computed tensor have its `.grad` after backward, too.
+---@return massact.Tensor self
+function Tensor:keep_grad() end
+
+---Forgets `.grad`.
+---@return massact.Tensor self
+function Tensor:zero_grad() end

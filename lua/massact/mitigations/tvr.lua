@@ -32,6 +32,7 @@ end
 ---@param settings? massact.TVR
 ---@return table[] considered {name, module, layer, mean, std, target, rescaled} of each matrix
 function M.rescale(model, settings)
+  local scope <close> = require("massact").no_grad()
   local how, considered = setmetatable(settings or {}, { __index = M.defaults }), {}
   local is_exempt, names = {}, {}
   for _, module in ipairs(how.except) do is_exempt[module] = true end
