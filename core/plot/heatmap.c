@@ -86,7 +86,8 @@ static void fill_image(const ma_heatmap *h, const ma_axis *colors, cairo_surface
   cairo_surface_mark_dirty(image);
 }
 
-/* Pixels of an image that is `points` long.  No more than the picture's, where each then shows; SVG and PDF are scaled. */
+/* Pixels of an image that is `points` long.  No more than the picture's, where each then shows; SVG and PDF are scaled.
+ */
 static size_t image_length(ma_canvas *canvas, double points, size_t cells) {
   double across = points, down = 0;
   cairo_user_to_device_distance(canvas->cr, &across, &down);

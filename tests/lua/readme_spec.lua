@@ -85,6 +85,18 @@ describe("lua/README.md", function()
     assert.equal("\137PNG", shell.slurp(folder .. "/magnitude.png"):sub(1, 4))
     os.execute("rm -r " .. folder)
   end)
+
+  it("draws every kind of mark", function()
+    local folder = shell.folder()
+    local code = blocks[2]:gsub('"kinds.png"', ("%q"):format(folder .. "/kinds.png"))
+    assert(load(code, "=lua/README.md", "t"))()
+    local picture = massact.plot.read(folder .. "/kinds.png")
+    assert(picture.width > 1000 and picture.height > 800)
+    for name in pairs(getmetatable(massact.plot.figure {}).__index) do
+      assert(name == "save" or name == "vline" or name == "__index" or blocks[1]:find(":" .. name, 1, true) or code:find(":" .. name, 1, true), name)
+    end
+    os.execute("rm -r " .. folder)
+  end)
 end)
 
 describe("experiments/README.md", function()
