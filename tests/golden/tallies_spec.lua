@@ -125,8 +125,10 @@ describe("tallies of attention", function()
     end
     local plain, n = gradients()
     assert(n > 10)
-    for _, watched in ipairs { "layers.*.attn.{received,entropy}", "layers.*.attn.{received,probs}" } do
-      for name, grad in pairs(gradients(watched)) do assert.is_true(grad == plain[name], name) end
+    for name, grad in pairs(gradients "layers.*.attn.{received,entropy}") do assert.is_true(grad == plain[name], name) end
+    -- Where probabilities are seen the way back goes over all keys, not block by block: other sums.
+    for name, grad in pairs(gradients "layers.*.attn.{received,probs}") do
+      assert((grad - plain[name]):abs():max():item() <= 2e-6 * plain[name]:abs():max():item(), name)
     end
   end)
 
