@@ -86,12 +86,11 @@ static void fill_image(const ma_heatmap *h, const ma_axis *colors, cairo_surface
   cairo_surface_mark_dirty(image);
 }
 
-/* Pixels of an image that is `points` long.  No more than the picture's, where each then shows; SVG and PDF are scaled.
- */
+/* Pixels of an image that is `points` long: no more than the picture has, so that each of them shows.  In SVG and PDF
+ * it is one a point, since viewers that make an image smaller leave pixels out. */
 static size_t image_length(ma_canvas *canvas, double points, size_t cells) {
   double across = points, down = 0;
   cairo_user_to_device_distance(canvas->cr, &across, &down);
-  if (cairo_surface_get_type(cairo_get_target(canvas->cr)) != CAIRO_SURFACE_TYPE_IMAGE) across *= 3;
   return (size_t)fmax(1, fmin((double)cells, fmin(floor(across), 16000)));
 }
 

@@ -106,9 +106,10 @@ describe("plot", function()
     end
     local runs = {}
     for run in table.concat(on):gmatch "x+" do runs[#runs + 1] = #run end
-    assert(#runs == 2 or #runs == 3, "two pieces, one of them under the line up the plot")
-    near(across.width * 0.2, runs[1] + (#runs == 3 and runs[2] or 0), 12, "0 .. 2")
-    near(across.width * 0.1, runs[#runs], 6, "5 .. 6")
+    assert.equal(3, #runs)
+    near(across.width * 0.2, runs[1], 12, "0 .. 2")
+    near(across.width * 0.1, runs[2], 12, "5 .. 6")
+    near(6, runs[3], 4, "9 alone is a dot")
   end)
 
   it("fills the band between low and high", function()
