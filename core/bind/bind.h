@@ -24,7 +24,7 @@
 #define BIND_WRITER "massact.Writer"
 #define BIND_TEXT "massact.TextFile"
 #define BIND_TOKENIZER "massact.Tokenizer"
-#define BIND_TRAINER "massact.Trainer"
+#define BIND_TRAINER "massact.TokenizerTrainer"
 #define BIND_TOKEN_FILE "massact.TokenFile"
 #define BIND_TOKEN_WRITER "massact.TokenWriter"
 #define BIND_MODEL "massact.Model"
@@ -135,6 +135,24 @@ ma_status bind_find_places(lua_State *L, int model_index, ma_place **places, siz
 /* model:point(...) */
 int bind_model_point(lua_State *L);
 void bind_open_point(lua_State *L);
+
+/* User value of a handle. */
+enum { BIND_HANDLE_FUNCTION = 2 };
+
+/* Whether a gradient hook is still there: shared by its handle and the nodes that it was put on. */
+typedef struct bind_presence bind_presence;
+ma_status bind_presence_new(bind_presence **out, ma_error *err);
+void bind_presence_end(bind_presence *presence); /* NULL is fine */
+/* Puts the hook on the node of `x`; nothing in a pass that is not recorded. */
+ma_status bind_watch_gradient(bind_presence *presence, const void *handle, ma_tensor *x, ma_place place, ma_error *err);
+/* Makes the handle on top of the stack one that the way back finds. */
+void bind_remember_gradient_hook(lua_State *L, const void *handle);
+/* What a way back hands to its hooks: a failed one leaves its error object in the slot `error` of the stack. */
+typedef struct bind_walk {
+  lua_State *L;
+  int error;
+} bind_walk;
+
 typedef struct bind_cache {
   ma_cache *cache;       /* NULL: closed */
   const ma_model *model; /* whose it is; kept alive by a user value */

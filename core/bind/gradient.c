@@ -96,8 +96,14 @@ static int t_backward(lua_State *L) {
     bind_field(L, options, "keep");
     keeps = lua_toboolean(L, -1);
   }
-  if (ma_backward(loss, seed, keeps, L, &err) != MA_OK) return bind_raise(L, &err);
-  return 0;
+  lua_settop(L, 4); /* the last one for a hook's error */
+  bind_walk walk = {L, 4};
+  ma_status st = ma_backward(loss, seed, keeps, &walk, &err);
+  if (st == MA_CALLBACK) {
+    lua_settop(L, 4);
+    return lua_error(L);
+  }
+  return st == MA_OK ? 0 : bind_raise(L, &err);
 }
 
 /* Adds them to the tensors' class, and no_grad to the table on top of the stack. */

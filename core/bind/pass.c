@@ -239,7 +239,7 @@ static int raise_failure(lua_State *L, const ma_error *err) {
 }
 
 int bind_model_forward(lua_State *L) {
-  static const char *const keys[] = {"capture", "logits", "loss", "token_losses", "start_at", "stop_at", "cache", "grad", NULL};
+  static const char *const keys[] = {"capture", "logits", "loss", "token_losses", "start_at", "stop_at", "cache", "grad", "checkpoint", NULL};
   bind_model *m = bind_check_model(L, 1);
   ma_request request = {0};
   ma_place start, stop;
@@ -260,6 +260,7 @@ int bind_model_forward(lua_State *L) {
   request = (ma_request){.ids = p->ids, .n_sequences = p->n_sequences, .n_tokens = p->n_tokens,
                          .wants_logits = option(L, "logits"), .wants_losses = wants_loss || wants_each};
   bool has_gradient = read_grad(L, &request);
+  request.recomputes = option(L, "checkpoint");
   p->capture.is_recorded = request.is_recorded;
   if (request.wants_losses && p->n_tokens < 2) return bind_error(L, "a loss needs at least two tokens");
   if (bind_field(L, 3, "stop_at") != LUA_TNIL) {

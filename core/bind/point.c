@@ -27,9 +27,10 @@ typedef struct bind_handle {
   handle_kind kind;
   bool is_attached;
   bind_model *model;
+  bind_presence *presence; /* of a hook that sees gradients */
 } bind_handle;
 
-enum { HANDLE_MODEL = 1, HANDLE_FUNCTION = 2, HANDLE_NAME = 3, HANDLE_N_VALUES = 3 };
+enum { HANDLE_MODEL = 1, HANDLE_FUNCTION = BIND_HANDLE_FUNCTION, HANDLE_NAME = 3, HANDLE_N_VALUES = 3 };
 
 /* ---- finding places ---- */
 
@@ -122,6 +123,8 @@ static void attach(lua_State *L, bind_handle *h, const bind_point *p) {
 static void detach(bind_handle *h) {
   if (h->is_attached && h->model->model) ma_visitors_detach(&h->model->model->visitors, &h->u.visitor);
   h->is_attached = false;
+  bind_presence_end(h->presence);
+  h->presence = NULL;
 }
 
 static int handle_remove(lua_State *L) {
@@ -200,13 +203,33 @@ static ma_status visit_hook(ma_visitor *self, ma_tensor *x, const ma_at *at, ma_
   return st;
 }
 
+static ma_status visit_for_gradient(ma_visitor *self, ma_tensor *x, const ma_at *at, ma_error *err) {
+  bind_handle *h = (bind_handle *)(void *)self;
+  return bind_watch_gradient(h->presence, h, x, at->place, err);
+}
+
+/* point:hook(function, {grad = bool}?) */
 static int point_hook(lua_State *L) {
+  static const char *const keys[] = {"grad", NULL};
+  ma_error err;
   bind_point *p = check_point(L, 1);
   luaL_checktype(L, 2, LUA_TFUNCTION);
+  bool sees_gradients = false;
+  lua_settop(L, 3);
+  if (!lua_isnil(L, 3)) {
+    bind_check_keys(L, 3, keys);
+    bind_field(L, 3, "grad");
+    sees_gradients = lua_toboolean(L, -1);
+    lua_settop(L, 3);
+  }
   bind_handle *h = new_handle(L, 1, HOOK);
-  h->u.visitor.visit = visit_hook;
+  h->u.visitor.visit = sees_gradients ? visit_for_gradient : visit_hook;
   lua_pushvalue(L, 2);
   lua_setiuservalue(L, -2, HANDLE_FUNCTION);
+  if (sees_gradients) {
+    bind_remember_gradient_hook(L, h);
+    if (bind_presence_new(&h->presence, &err) != MA_OK) return bind_raise(L, &err);
+  }
   attach(L, h, p);
   return 1;
 }

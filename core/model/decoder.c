@@ -189,16 +189,22 @@ done:
   return st;
 }
 
+ma_status ma_layer(ma_pass *pass, int n, ma_point from, ma_error *err) {
+  ma_status st = MA_OK;
+  if (ma_interrupted()) return ma_fail(err, MA_INTERRUPTED, "interrupted in layer %d", n);
+  if (from == MA_AT_IN && pass->spec->parallel) MA_STEP(parallel_block(pass, n, err));
+  else if (from == MA_AT_IN) MA_STEP(attention_half(pass, n, err));
+  if (!pass->spec->parallel) MA_STEP(mlp_half(pass, n, err));
+done:
+  return st;
+}
+
 /* One layer from `from` on: its beginning, or what follows its mid. */
 static ma_status layer(ma_pass *pass, int n, ma_point from, ma_error *err) {
   ma_status st = MA_OK;
-  if (ma_interrupted()) return ma_fail(err, MA_INTERRUPTED, "interrupted in layer %d", n);
-  if (from == MA_AT_IN) {
-    MA_VISIT(IN, n, &pass->x);
-    if (pass->spec->parallel) MA_STEP(parallel_block(pass, n, err));
-    else MA_STEP(attention_half(pass, n, err));
-  }
-  if (!pass->spec->parallel) MA_STEP(mlp_half(pass, n, err));
+  if (from == MA_AT_IN) MA_VISIT(IN, n, &pass->x);
+  if (from == MA_AT_IN && ma_layer_can_recompute(pass, n)) MA_STEP(ma_layer_recomputed(pass, n, err));
+  else MA_STEP(ma_layer(pass, n, from, err));
   MA_VISIT(OUT, n, &pass->x);
 done:
   return st;

@@ -12,6 +12,7 @@ ma_status ma_model_new(ma_model **out, ma_spec *spec, ma_dtype dtype, ma_device 
                    ma_dtype_describe(dtype)->name));
   MA_TRY(ma_spec_check(spec, err));
   MA_TRY(MA_NEW(&m, 1, err));
+  m->n_refs = 1;
   m->spec = *spec;
   ma_spec_defaults(spec);
   m->dtype = dtype;
@@ -32,7 +33,7 @@ done:
 }
 
 void ma_model_close(ma_model *m) {
-  if (!m) return;
+  if (!m || --m->n_refs > 0) return;
   ma_weights_close(m->weights);
   ma_visitors_close(&m->visitors);
   for (int i = 0; i < MA_MAX_ROPES; i++) {
@@ -47,6 +48,11 @@ void ma_model_close(ma_model *m) {
   ma_free(m);
 }
 
+ma_model *ma_model_retain(ma_model *m) {
+  m->n_refs++;
+  return m;
+}
+
 static ma_status remember_file(ma_model *m, ma_map *map, ma_error *err) {
   for (size_t i = 0; i < m->n_maps; i++)
     if (m->maps[i] == map) return MA_OK;
@@ -56,8 +62,9 @@ static ma_status remember_file(ma_model *m, ma_map *map, ma_error *err) {
 }
 
 ma_status ma_model_bind(ma_model *m, const char *slot, const ma_tensor *t, ma_error *err) {
+  ma_map *map = t->storage->base ? t->storage->base->map : t->storage->map;
   ma_status st = ma_weights_bind(m->weights, slot, t, err);
-  if (st == MA_OK && t->storage->map) st = remember_file(m, t->storage->map, err);
+  if (st == MA_OK && map) st = remember_file(m, map, err);
   return st;
 }
 

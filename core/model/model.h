@@ -17,6 +17,7 @@ typedef struct ma_rope_table {
 } ma_rope_table;
 
 typedef struct ma_model {
+  int n_refs; /* the user's, and those of layers that are to be computed again on the way back */
   ma_spec spec;
   ma_dtype dtype; /* f32; f16 and bf16: arithmetic stays f32, values are rounded where such a model stores them */
   ma_device *device;
@@ -33,7 +34,8 @@ typedef struct ma_model {
 /* Takes `spec` over (its arrays too; it is zeroed, also on failure) after checking it.  *out is new
  * (ma_model_close) and has no weights yet. */
 ma_status ma_model_new(ma_model **out, ma_spec *spec, ma_dtype dtype, ma_device *device, ma_error *err);
-void ma_model_close(ma_model *m); /* NULL is fine; not during a pass */
+void ma_model_close(ma_model *m); /* drops one reference; NULL is fine; not during a pass */
+ma_model *ma_model_retain(ma_model *m);
 /* See ma_weights_bind; also remembers the file behind `t`. */
 ma_status ma_model_bind(ma_model *m, const char *slot, const ma_tensor *t, ma_error *err);
 /* MA_IO when a file behind the weights shrank or failed. */

@@ -41,6 +41,13 @@ bool ma_pass_watches(const ma_pass *pass, ma_point point, int layer);
 
 /* The whole pass. */
 ma_status ma_decode(ma_pass *pass, ma_result *out, ma_error *err);
+/* The inside of a layer, between the points `in` and `out`. */
+ma_status ma_layer(ma_pass *pass, int layer, ma_point from, ma_error *err);
+/* The same, to be computed again on the way back instead of saving what that needs. */
+ma_status ma_layer_recomputed(ma_pass *pass, int layer, ma_error *err);
+bool ma_layer_can_recompute(const ma_pass *pass, int layer);
+/* Cosines and sines of the pass's positions. */
+ma_status ma_pass_rotation(ma_pass *pass, ma_error *err);
 /* The two branches: what each adds to the residual stream, from its (normalised) input `h`. */
 ma_status ma_attention_branch(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *out, ma_error *err);
 ma_status ma_mlp_branch(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *out, ma_error *err);

@@ -214,7 +214,7 @@ done:
 }
 
 /* The rows of this pass's positions; views, so that a nested pass may extend the table meanwhile. */
-static ma_status rotation_rows(ma_pass *pass, ma_error *err) {
+ma_status ma_pass_rotation(ma_pass *pass, ma_error *err) {
   ma_status st = MA_OK;
   ma_model *m = pass->model;
   if (pass->spec->position != MA_POSITION_ROPE) return MA_OK;
@@ -292,7 +292,7 @@ ma_status ma_model_forward(ma_result *out, ma_model *m, const ma_request *reques
       .n_past = request->cache ? request->cache->n_past : 0,
       .is_recorded = request->is_recorded,
   };
-  MA_TRY(rotation_rows(&pass, err));
+  MA_TRY(ma_pass_rotation(&pass, err));
   MA_TRY(ma_decode(&pass, out, err));
   MA_TRY(ma_model_check_files(m, err));
   if (request->cache) request->cache->n_past += request->n_tokens;

@@ -15,6 +15,8 @@ typedef struct ma_request {
   ma_cache *cache;              /* keys and values of earlier tokens, NULL: none */
   bool is_recorded;             /* on the tape: what comes out can be gone back from, to weights that require a gradient ... */
   bool skips_weights;           /* ... unless this says that only points count */
+  bool recomputes;              /* layers keep their input only, and are computed again on the way back; but for those inside
+                                 * which somebody stands: nobody is shown anything twice, and what is written stays written */
 } ma_request;
 
 typedef struct ma_result {

@@ -365,6 +365,20 @@ done:
   return st;
 }
 
+static unsigned n_writes_of(const bound *b, int n) {
+  unsigned sum = 0;
+  for (int s = 0; s < n; s++)
+    if (b[s].stored.storage) sum += ma_storage_n_writes(b[s].stored.storage);
+  return sum;
+}
+
+unsigned ma_weights_n_writes(const ma_weights *w, int layer) {
+  unsigned sum = n_writes_of(w->layers[layer], MA_N_SLOTS);
+  for (int64_t e = 0; w->experts && e < w->spec->n_experts; e++)
+    sum += n_writes_of(w->experts[layer * w->spec->n_experts + e], N_EXPERT_SLOTS);
+  return sum;
+}
+
 bool ma_weights_has(const ma_weights *w, ma_slot slot, int64_t index) {
   return bound_at((ma_weights *)w, slot, index)->stored.storage != NULL;
 }

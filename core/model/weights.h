@@ -52,6 +52,8 @@ ma_status ma_weights_get(const ma_tensor **out, ma_weights *w, ma_slot slot, int
 /* The same for a recorded pass: *out is the caller's, and on the tape where the weight requires a gradient; what is converted
  * is converted there, too.  Empty where the slot is. */
 ma_status ma_weights_follow(ma_tensor *out, ma_weights *w, ma_slot slot, int64_t index, ma_error *err);
+/* How often the weights of a layer have been written to, all together. */
+unsigned ma_weights_n_writes(const ma_weights *w, int layer);
 bool ma_weights_has(const ma_weights *w, ma_slot slot, int64_t index);
 
 /* Bytes of copies that a full forward pass keeps. */

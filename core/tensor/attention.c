@@ -214,8 +214,8 @@ done:
   return st;
 }
 
-static const ma_rule attention_rule = {"attention", attention_back}, scores_rule = {"attention_scores", scores_back},
-                     mix_rule = {"attention_mix", mix_back};
+static const ma_rule attention_rule = {.name = "attention", .grad = attention_back}, scores_rule = {.name = "attention_scores", .grad = scores_back},
+                     mix_rule = {.name = "attention_mix", .grad = mix_back};
 
 /* ---- the operations ---- */
 

@@ -143,16 +143,11 @@ done:
 
 /* ---- watchers ---- */
 
-void ma_watcher_release(ma_watcher *w) {
-  if (w && --w->n_refs == 0) ma_free(w);
-}
-
 ma_status ma_tensor_watch(const ma_tensor *t, ma_watcher *watcher, ma_error *err) {
   ma_node *node = t->storage->node;
   ma_status st = ma_resize((void **)&node->watchers, node->n_watchers + 1, sizeof *node->watchers, err);
   if (st != MA_OK) return st;
   node->watchers[node->n_watchers++] = watcher;
-  watcher->n_refs++;
   return MA_OK;
 }
 
@@ -160,7 +155,6 @@ static ma_status show_to_watchers(ma_node *node, void *context, ma_error *err) {
   ma_status st = MA_OK;
   for (size_t i = 0; i < node->n_watchers; i++) {
     ma_watcher *w = node->watchers[i];
-    if (w->is_removed) continue;
     MA_TRY(make_own(&node->incoming, node, err));
     ma_tensor g = place_in(&node->incoming, ma_node_output(node));
     MA_TRY(w->visit(w, &g, context, err));

@@ -73,7 +73,7 @@ static ma_status same_grad(ma_node *node, const ma_tensor *g, ma_error *err) {
   return ma_node_give(node, 0, &share, err);
 }
 
-static const ma_rule copy_rule = {"copy", same_grad};
+static const ma_rule copy_rule = {.name = "copy", .grad = same_grad};
 
 static ma_status copy_as(ma_tensor *out, const ma_tensor *a, ma_dtype dtype, ma_error *err) {
   ma_op op = ma_op_begin("copy", out, err);
@@ -96,7 +96,7 @@ ma_status ma_copy(ma_tensor *out, const ma_tensor *a, ma_error *err) {
 }
 
 /* Rounding is left out of the gradient, as PyTorch leaves it out where it stores in 16 bits. */
-static const ma_rule round_to_rule = {"round_to", same_grad};
+static const ma_rule round_to_rule = {.name = "round_to", .grad = same_grad};
 
 ma_status ma_round_to(ma_tensor *out, ma_dtype dtype, const ma_tensor *a, ma_error *err) {
   ma_op op = ma_op_begin("round_to", out, err);
@@ -112,7 +112,7 @@ done:
   return ma_op_end(&op, st);
 }
 
-static const ma_rule quantize_rule = {"quantize", NULL};
+static const ma_rule quantize_rule = {.name = "quantize", .grad = NULL};
 
 ma_status ma_quantize(ma_tensor *out, const ma_tensor *a, double scale, int64_t levels, ma_error *err) {
   enum { MOST_LEVELS = 1 << 23 }; /* whole numbers that f32 tells apart, with room for a sign */
@@ -153,7 +153,7 @@ static ma_status unary_back(ma_node *node, const ma_tensor *g, ma_error *err) {
 }
 
 static const ma_rule unary_rules[] = {
-#define MA_UNARY(name, doc) {#name, unary_back},
+#define MA_UNARY(op_name, doc) {.name = #op_name, .grad = unary_back},
     MA_UNARIES(MA_UNARY)
 #undef MA_UNARY
 };
@@ -202,7 +202,7 @@ static ma_status binary_back(ma_node *node, const ma_tensor *g, ma_error *err) {
 }
 
 static const ma_rule binary_rules[] = {
-#define MA_BINARY(name, doc) {#name, binary_back},
+#define MA_BINARY(op_name, doc) {.name = #op_name, .grad = binary_back},
     MA_BINARIES(MA_BINARY)
 #undef MA_BINARY
 };
@@ -250,7 +250,7 @@ done:
   return st;
 }
 
-static const ma_rule where_rule = {"where", where_back};
+static const ma_rule where_rule = {.name = "where", .grad = where_back};
 
 ma_status ma_where(ma_tensor *out, const ma_tensor *condition, const ma_tensor *a, const ma_tensor *b,
                    ma_error *err) {
@@ -321,7 +321,7 @@ done:
   return st;
 }
 
-static const ma_rule gather_rule = {"gather", gather_back};
+static const ma_rule gather_rule = {.name = "gather", .grad = gather_back};
 
 ma_status ma_gather(ma_tensor *out, const ma_tensor *a, int dim, const ma_tensor *index, ma_error *err) {
   ma_op op = ma_op_begin("gather", out, err);
@@ -356,7 +356,7 @@ done:
   return st;
 }
 
-static const ma_rule concat_rule = {"cat", concat_back};
+static const ma_rule concat_rule = {.name = "cat", .grad = concat_back};
 
 ma_status ma_concat(ma_tensor *out, const ma_tensor *const *parts, int n_parts, int dim, ma_error *err) {
   ma_op op = ma_op_begin("cat", out, err);

@@ -22,7 +22,7 @@ done:
   return st;
 }
 
-static const ma_rule embed_rule = {"embed", embed_back};
+static const ma_rule embed_rule = {.name = "embed", .grad = embed_back};
 
 ma_status ma_embed(ma_tensor *out, const ma_tensor *table, const ma_tensor *ids, ma_error *err) {
   ma_op op = ma_op_begin("embed", out, err);

@@ -8,7 +8,7 @@ static ma_status route_back(ma_node *node, const ma_tensor *g, ma_error *err) {
   return st == MA_OK ? ma_node_give(node, 0, &share, err) : st;
 }
 
-static const ma_rule route_rule = {"route", route_back};
+static const ma_rule route_rule = {.name = "route", .grad = route_back};
 
 ma_status ma_route(ma_tensor *out, const ma_tensor *logits, int64_t k, ma_error *err) {
   ma_op op = ma_op_begin("route", out, err);
@@ -47,7 +47,7 @@ done:
   return st;
 }
 
-static const ma_rule add_rows_rule = {"add_rows", add_rows_back};
+static const ma_rule add_rows_rule = {.name = "add_rows", .grad = add_rows_back};
 
 /* A recorded call adds to a copy, which takes the place of `out`. */
 static ma_status add_rows_recorded(ma_op *op, const ma_tensor *x, const ma_tensor *index, const ma_tensor *scale) {

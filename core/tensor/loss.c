@@ -38,7 +38,7 @@ static ma_status cross_entropy_back(ma_node *node, const ma_tensor *g, ma_error 
   return st == MA_OK ? ma_node_give(node, 0, &share, err) : st;
 }
 
-static const ma_rule cross_entropy_rule = {"cross_entropy", cross_entropy_back};
+static const ma_rule cross_entropy_rule = {.name = "cross_entropy", .grad = cross_entropy_back};
 
 ma_status ma_cross_entropy(ma_tensor *out, const ma_tensor *logits, const ma_tensor *targets,
                            ma_error *err) {
@@ -115,7 +115,7 @@ done:
   return st;
 }
 
-static const ma_rule linear_cross_entropy_rule = {"linear_cross_entropy", linear_cross_entropy_back};
+static const ma_rule linear_cross_entropy_rule = {.name = "linear_cross_entropy", .grad = linear_cross_entropy_back};
 
 ma_status ma_linear_cross_entropy(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight,
                                   const ma_tensor *bias, const ma_tensor *targets,

@@ -25,7 +25,7 @@ done:
   return st;
 }
 
-static const ma_rule matmul_rule = {"matmul", matmul_back};
+static const ma_rule matmul_rule = {.name = "matmul", .grad = matmul_back};
 
 ma_status ma_matmul(ma_tensor *out, const ma_tensor *a, const ma_tensor *b, ma_error *err) {
   ma_op op = ma_op_begin("matmul", out, err);
@@ -143,7 +143,7 @@ done:
   return st;
 }
 
-static const ma_rule linear_rule = {"linear", linear_back};
+static const ma_rule linear_rule = {.name = "linear", .grad = linear_back};
 
 ma_status ma_linear(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
                     ma_error *err) {

@@ -44,7 +44,7 @@ static ma_status softmax_back(ma_node *node, const ma_tensor *g, ma_error *err) 
   return st == MA_OK ? ma_node_give(node, 0, &share, err) : st;
 }
 
-static const ma_rule softmax_rules[] = {{"softmax", softmax_back}, {"log_softmax", softmax_back}};
+static const ma_rule softmax_rules[] = {{.name = "softmax", .grad = softmax_back}, {.name = "log_softmax", .grad = softmax_back}};
 
 ma_status ma_softmax(ma_tensor *out, const ma_tensor *a, bool is_log, ma_error *err) {
   ma_op op = ma_op_begin(is_log ? "log_softmax" : "softmax", out, err);
@@ -139,7 +139,7 @@ done:
   return st;
 }
 
-static const ma_rule rms_norm_rule = {"rms_norm", rms_norm_back}, layer_norm_rule = {"layer_norm", layer_norm_back};
+static const ma_rule rms_norm_rule = {.name = "rms_norm", .grad = rms_norm_back}, layer_norm_rule = {.name = "layer_norm", .grad = layer_norm_back};
 
 ma_status ma_rms_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, double eps,
                       double offset, ma_error *err) {
@@ -200,7 +200,7 @@ done:
   return st;
 }
 
-static const ma_rule dyt_rule = {"dyt", dyt_back};
+static const ma_rule dyt_rule = {.name = "dyt", .grad = dyt_back};
 
 ma_status ma_dyt(ma_tensor *out, const ma_tensor *x, const ma_tensor *alpha, const ma_tensor *weight,
                  const ma_tensor *bias, ma_error *err) {
@@ -248,7 +248,7 @@ done:
   return st;
 }
 
-static const ma_rule gated_rule = {"gated", gated_back};
+static const ma_rule gated_rule = {.name = "gated", .grad = gated_back};
 
 ma_status ma_gated(ma_tensor *out, ma_unary_kind activation, const ma_tensor *gate, const ma_tensor *up,
                    ma_error *err) {

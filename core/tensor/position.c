@@ -14,7 +14,7 @@ done:
 }
 
 /* The angles are no parameters. */
-static const ma_rule rope_rule = {"rope", rope_back};
+static const ma_rule rope_rule = {.name = "rope", .grad = rope_back};
 
 ma_status ma_rope(ma_tensor *out, const ma_tensor *x, const ma_tensor *cosine, const ma_tensor *sine,
                   ma_dtype step, ma_error *err) {

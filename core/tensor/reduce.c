@@ -93,7 +93,7 @@ done:
 }
 
 static const ma_rule reduce_rules[] = {
-#define MA_REDUCE(name, doc) {#name, reduce_back},
+#define MA_REDUCE(op_name, doc) {.name = #op_name, .grad = reduce_back},
     MA_REDUCES(MA_REDUCE)
 #undef MA_REDUCE
 };
@@ -137,7 +137,7 @@ done:
   return st;
 }
 
-static const ma_rule sort_rule = {"sort", picked_back}, topk_rule = {"topk", picked_back};
+static const ma_rule sort_rule = {.name = "sort", .grad = picked_back}, topk_rule = {.name = "topk", .grad = picked_back};
 
 ma_status ma_sort(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int dim, bool descending,
                   ma_error *err) {
@@ -213,7 +213,7 @@ done:
   return st;
 }
 
-static const ma_rule quantile_rule = {"quantile", quantile_back};
+static const ma_rule quantile_rule = {.name = "quantile", .grad = quantile_back};
 
 ma_status ma_quantile(ma_tensor *out, const ma_tensor *a, double q, int dim, bool keep, ma_error *err) {
   ma_op op = ma_op_begin("quantile", out, err);

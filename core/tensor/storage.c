@@ -74,6 +74,14 @@ ma_status ma_storage_split(ma_storage *s, ma_error *err) {
   return MA_OK;
 }
 
+ma_status ma_storage_alias(ma_storage **out, ma_storage *base, ma_error *err) {
+  ma_status st = new_empty(out, base->device, base->bytes, err);
+  if (st != MA_OK) return st;
+  (*out)->data = base->data;
+  (*out)->base = ma_storage_retain(base);
+  return MA_OK;
+}
+
 void ma_storage_written(ma_storage *s) {
   if (s->base) s = s->base;
   if (s->map) ma_map_written(s->map);

@@ -41,6 +41,8 @@ ma_status ma_storage_lend(ma_storage **out, ma_device *device, void *data, size_
                           const char *lender, ma_error *err);
 /* Moves the bytes into a base, where they are not yet in one. */
 ma_status ma_storage_split(ma_storage *storage, ma_error *err);
+/* Another name for the bytes of `base` (retained), which has no base itself. */
+ma_status ma_storage_alias(ma_storage **out, ma_storage *base, ma_error *err);
 ma_storage *ma_storage_retain(ma_storage *storage);
 void ma_storage_release(ma_storage *storage); /* NULL is fine */
 void ma_storage_kill(ma_storage *storage);

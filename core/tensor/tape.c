@@ -33,6 +33,10 @@ void ma_node_retain(ma_node *node) { atomic_fetch_add(&node->n_refs, 1); }
 
 static bool is_last(ma_node *node) { return node && atomic_fetch_sub(&node->n_refs, 1) == 1; }
 
+static void drop_how(ma_node *node) {
+  if (node->rule && node->rule->drop && !node->is_spent) node->rule->drop(node->how);
+}
+
 /* A long chain dies link by link, not by recursion. */
 void ma_node_release(ma_node *node) {
   ma_node *dying = is_last(node) ? node : NULL;
@@ -46,7 +50,8 @@ void ma_node_release(ma_node *node) {
       parent->next = dying;
       dying = parent;
     }
-    for (size_t i = 0; i < dead->n_watchers; i++) ma_watcher_release(dead->watchers[i]);
+    for (size_t i = 0; i < dead->n_watchers; i++) dead->watchers[i]->close(dead->watchers[i]);
+    drop_how(dead);
     ma_tensor_release(&dead->grad);
     ma_tensor_release(&dead->incoming);
     ma_free(dead->watchers);
@@ -56,6 +61,7 @@ void ma_node_release(ma_node *node) {
 }
 
 void ma_node_spend(ma_node *node) {
+  drop_how(node);
   for (int i = 0; i <= node->n_inputs; i++) {
     ma_tensor_release(&node->kept[i].tensor);
     ma_node_release(node->kept[i].node);
@@ -97,7 +103,7 @@ static ma_status nothing_more(ma_node *node, const ma_tensor *g, ma_error *err) 
   return MA_OK;
 }
 
-static const ma_rule beginning = {"a beginning", nothing_more};
+static const ma_rule beginning = {.name = "a beginning", .grad = nothing_more};
 
 ma_status ma_tensor_begin(ma_tensor *t, ma_error *err) {
   ma_status st = ma_storage_check(t->storage, err);
@@ -136,7 +142,6 @@ ma_status ma_tape_record(ma_tensor *out, const ma_record *r, ma_error *err) {
   if (!is_tracked) return MA_OK;
   MA_TRY(ma_node_new(&node, out, r->rule, r->n, err));
   if (r->how_bytes > MA_HOW_BYTES) MA_TRY(ma_fail(err, MA_UNSUPPORTED, "%s: %zu bytes of settings", r->rule->name, r->how_bytes));
-  if (r->how) memcpy(node->how, r->how, r->how_bytes);
   for (int i = 0; i <= r->n; i++) {
     const ma_tensor *t = i < r->n ? r->inputs[i] : out;
     if (!t) continue;
@@ -144,10 +149,23 @@ ma_status ma_tape_record(ma_tensor *out, const ma_record *r, ma_error *err) {
     if (r->reads >> i & 1u) MA_TRY(save(&node->kept[i], t, err));
   }
   MA_TRY(ma_storage_split(out->storage, err));
+  if (r->how) memcpy(node->how, r->how, r->how_bytes);
   out->storage->node = node;
   node = NULL;
 done:
   ma_node_release(node);
+  return st;
+}
+
+ma_status ma_node_input_leaf(ma_tensor *out, const ma_node *node, int input, ma_error *err) {
+  *out = node->kept[input].tensor;
+  ma_status st = ma_storage_alias(&out->storage, node->kept[input].tensor.storage, err);
+  if (st != MA_OK) {
+    *out = (ma_tensor){0};
+    return st;
+  }
+  st = ma_tensor_require_grad(out, true, err);
+  if (st != MA_OK) ma_tensor_release(out);
   return st;
 }
 
@@ -175,7 +193,7 @@ done:
   return st;
 }
 
-static const ma_rule write_rule = {"a write", write_grad};
+static const ma_rule write_rule = {.name = "a write", .grad = write_grad};
 
 /* All of a storage's elements. */
 static ma_tensor whole_of(ma_storage *s, ma_dtype dtype) {

@@ -24,6 +24,7 @@ typedef struct ma_rule {
   const char *name; /* of the operation, for messages */
   /* Gives every input that wants one its share of `g`, the gradient of the output (f32, shaped like it). */
   ma_status (*grad)(ma_node *node, const ma_tensor *g, ma_error *err);
+  void (*drop)(void *how); /* lets go of what `how` refers to, when the node does; or NULL.  Zeros (a node half made) are fine */
 } ma_rule;
 
 /* ---- recording ---- */
@@ -49,7 +50,7 @@ typedef struct ma_record {
   size_t how_bytes;
 } ma_record;
 
-/* Gives `out` (new, whole) a node, if an input has one. */
+/* Gives `out` (new, whole) a node, if an input has one.  A rule that drops has to be given a tracked input. */
 ma_status ma_tape_record(ma_tensor *out, const ma_record *record, ma_error *err);
 /* Writes `value` into `out`, a view of anything but a leaf, and records that. */
 ma_status ma_tape_write(ma_tensor *out, const ma_tensor *value, ma_error *err);
@@ -72,19 +73,18 @@ ma_status ma_node_give(ma_node *node, int input, ma_tensor *g, ma_error *err);
  * false where nothing is there yet and the kernel has to set every element. */
 ma_status ma_node_into(ma_node *node, int input, ma_tensor *to, bool *adds, ma_error *err);
 
+/* The tensor of an input that was read, as a leaf over the same elements: for rules that compute again what led from it. */
+ma_status ma_node_input_leaf(ma_tensor *out, const ma_node *node, int input, ma_error *err);
+
 /* ---- going back ---- */
 
-/* Somebody who is shown the gradient of a tensor on its way, and may write to it.  Shared by whoever asked for it and the
- * nodes that it was put on. */
+/* Somebody who is shown the gradient of a tensor on its way, and may write to it. */
 typedef struct ma_watcher ma_watcher;
 struct ma_watcher {
-  int n_refs;
-  bool is_removed;
   ma_status (*visit)(ma_watcher *self, ma_tensor *g, void *context, ma_error *err);
-  void *self;
+  void (*close)(ma_watcher *self);
 };
-void ma_watcher_release(ma_watcher *watcher);
-/* `t` is tracked and no leaf; the watcher is retained. */
+/* `t` is tracked and no leaf.  The watcher belongs to the node from now on, and is closed with it; on failure it is the caller's. */
 ma_status ma_tensor_watch(const ma_tensor *t, ma_watcher *watcher, ma_error *err);
 
 /* From `loss` (with gradient `seed`; NULL: 1, for one element) back to the leaves, whose gradients grow.  Frees what was

@@ -79,6 +79,9 @@ end
 
 ---@class massact.LossOptions
 ---@field capture? string|string[] points whose tensors come back, with their `.grad` after backward
+---@field checkpoint? boolean layers keep their input only and run again on the way back, but for those inside which somebody stands
+---@field token_losses? boolean
+---@field logits? boolean
 
 ---The mean loss per token as a tensor to go back from: `model:loss(ids):backward()`, then `model:param(name).grad`.
 ---@param ids integer[]|integer[][]|massact.Tensor
@@ -88,7 +91,8 @@ end
 function methods:loss(ids, options)
   self:parameters()
   local o = options or {}
-  local out = self:forward(ids, { loss = true, grad = true, capture = o.capture })
+  local out = self:forward(ids, { loss = true, grad = true, capture = o.capture, checkpoint = o.checkpoint,
+    token_losses = o.token_losses, logits = o.logits })
   return out.loss, out
 end
 

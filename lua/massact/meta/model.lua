@@ -45,6 +45,11 @@ function Model:cache(capacity, n_sequences) end
 ---@field start_at? {point: string, value: massact.Tensor} embed, layers.n.in, .mid, .out or final.norm; nothing before it is computed
 ---@field stop_at? string the last point that is computed
 ---@field cache? massact.Cache positions go on behind the tokens that it holds, and these are added to it
+---@field grad? boolean|"points" the pass is recorded (not within no_grad), and out.loss is a tensor: after out.loss:backward() captured
+---tensors have their `.grad`, and so have weights that require one (model:parameters); with "points" weights are left out, which
+---costs half.  Captured tensors are then the pass's own: what is computed from them goes back, too
+---@field checkpoint? boolean of a recorded pass: layers keep their input only, and run again on the way back (nobody is shown
+---anything then); layers inside which somebody stands are recorded as ever
 
 ---Runs the decoder once.
 ---@param ids integer[]|integer[][]|massact.Tensor
@@ -95,10 +100,14 @@ local Point = {}
 function Point:names() end
 
 ---Calls a function with the live tensor and where it is, in every pass, until removed.  It may write to the tensor, which dies
----with the visit; clone() what is to stay.
+---with the visit; clone() what is to stay.  In a recorded pass the tensor is on the tape and lives on: what the hook writes and
+---computes goes back, too, and what earlier operations need of the old values stays.
+---With `grad` the function sees gradients instead: on the way back from recorded passes, f32, shaped as the tensor at the point.
+---What it writes to them flows on.
 ---@param visit fun(x: massact.Tensor, at: {name: string, layer?: integer})
+---@param options? {grad?: boolean}
 ---@return massact.Handle
-function Point:hook(visit) end
+function Point:hook(visit, options) end
 
 ---Statistics of |x|, computed where the tensor is: max, median, topN (signed values), mean, std, kurtosis, l1, l2, min, nonfinite,
 ---over_f16 (of x).  After a pass probe["layers.3.out"][b] has those of sequence b (from 1).
