@@ -234,7 +234,7 @@ function M.scales_figure(results)
     for l = 1, lists and #lists.all or 0 do layers[l] = l - 1 end
     if lists then
       fig:line { x = layers, y = lists.all, label = input, color = colors[input], marker = true }
-      local label = input == M.inputs[#M.inputs] and input .. ", massive tokens kept out" or nil
+      local label = input == M.inputs[#M.inputs] and "massive kept out" or nil
       fig:line { x = layers, y = lists.kept_out, label = label, color = colors[input], style = "dashed" }
     end
   end
