@@ -182,7 +182,7 @@ static int call(lua_State *L, int n, const command_line *line) {
   int base = lua_gettop(L) - n;
   lua_pushcfunction(L, line->wants_traceback ? add_traceback : point_at_user);
   lua_pushvalue(L, -1);
-  lua_setfield(L, LUA_REGISTRYINDEX, BIND_MESSAGE_HANDLER);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &bind_message_handler);
   lua_insert(L, base);
   running_state = L;
   signal(SIGINT, on_interrupt);
