@@ -1,7 +1,7 @@
 -- Which of several texts does the model find most likely, with and without its massive activations?  Items as LAMBADA (Paperno et al. 2016),
 -- HellaSwag (Zellers et al. 2019) and BLiMP (Warstadt et al. 2020) have them, scored as by lm-evaluation-harness; massact.choices.
 local choices = require "massact.choices"
-local detect = require "massact.detect"
+local keyed = require "massact.keyed"
 local massact = require "massact"
 local paper = require "massact.paper"
 
@@ -45,7 +45,7 @@ for _, set in ipairs(results.sets) do
       run:say("%-14s %-12s %5.1f %% of %d right (normalised %.1f %%, guessing %.1f %%)%s", set.name, key, 100 * seen.accuracy, seen.n,
         100 * seen.accuracy_norm, 100 * seen.chance, seen.perplexity and (", perplexity of a last word %.4g"):format(seen.perplexity) or "")
       row("", seen)
-      for _, group in ipairs(detect.sorted(seen.groups or {})) do row(group, seen.groups[group]) end
+      for _, group in ipairs(keyed.keys(seen.groups or {})) do row(group, seen.groups[group]) end
       for i, item in ipairs(seen.items) do
         for c, choice in ipairs(item.choices) do
           items[#items + 1] = { set.name, key, i, item.group, item.context, choice, tostring(c - 1 == item.answer), item.scores[c], item.n_tokens[c] }

@@ -1,5 +1,6 @@
 -- Settings of a function, given as a table: which there are, of which type, and what counts where one is not given.
 local keyed = require "massact.keyed"
+
 local M = {}
 
 ---@class massact.Setting
