@@ -58,7 +58,8 @@ local function start(self, case)
   local made_by = case_files.made_by(case, o.hash)
   core.system.write(folder .. "/log.txt", "")
   local process = core.process.start(command_of(case, folder),
-    { "MASSACT_PARENT=" .. core.process.id(), "OMP_NUM_THREADS=" .. o.threads }, folder .. "/log.txt", lock)
+    -- Threads that wait leave the processors to the other cases.
+    { "MASSACT_PARENT=" .. core.process.id(), "OMP_NUM_THREADS=" .. o.threads, "OMP_WAIT_POLICY=passive" }, folder .. "/log.txt", lock)
   self.running[#self.running + 1] = { case = case, folder = folder, lock = lock, process = process, made_by = made_by,
     since = core.system.clock() }
   return true
