@@ -2,6 +2,7 @@
 -- layer's points together, and the few sizes that the experiments on components share (Sun et al. 2024, arXiv 2402.17762, section 4).
 local core = require "massact.core"
 local detect = require "massact.detect"
+local keyed = require "massact.keyed"
 local options = require "massact.options"
 local paper = require "massact.paper"
 local places = require "massact.place"
@@ -62,7 +63,7 @@ function M.focus(run, of_stream)
     if not positions[p] then ordinary[#ordinary + 1] = p end
   end
   return { sentence = sentence, is_massive = found.first ~= nil, layers = layers, massive = array(found.layers),
-    first_layer = found.first or most.layer, positions = array(detect.sorted(positions)), dims = array(detect.sorted(dims)),
+    first_layer = found.first or most.layer, positions = array(keyed.keys(positions)), dims = array(keyed.keys(dims)),
     ordinary = ordinary, largest = most }
 end
 
@@ -277,7 +278,7 @@ end
 ---@param head any[] the caller's columns
 ---@param sizes table<string, table> by point, of `sizes`
 function M.add_rows(rows, head, sizes)
-  for _, point in ipairs(detect.sorted(sizes)) do
+  for _, point in ipairs(keyed.keys(sizes)) do
     for _, kind in ipairs { "massive", "ordinary" } do
       local size = sizes[point][kind]
       if size and size ~= core.json.null then
@@ -305,7 +306,7 @@ function M.dims(tensors, given, n)
   for _, x in ipairs(tensors) do add(flat(x):abs():max(0):argmax():item()) end
   for i = 0, n - 1 do add((2 * i + 1) * width // (2 * n)) end
   for dim = 0, width - 1 do add(dim) end
-  return array(detect.sorted(chosen))
+  return array(keyed.keys(chosen))
 end
 
 ---|x| at some dims.

@@ -1,9 +1,11 @@
 -- massact.create: a model with random weights, from a config.json.  It is like one that was loaded: points, passes, params.
 local core = require "massact.core"
 local families = require "massact.family"
+local keyed = require "massact.keyed"
 local layout = require "massact.layout"
 local loading = require "massact.load"
 local mitigations = require "massact.mitigation"
+local settings = require "massact.settings"
 
 local M = {}
 
@@ -19,6 +21,11 @@ local M = {}
 ---@field tokenizer? string folder or tokenizer.json, which `model:save` copies
 ---@field device? string
 ---@field name? string
+
+local declared = {
+  seed = { "integer", default = 42 }, std = { "number", default = 0.02, least = 0 }, mitigations = { "table", default = {} }, tokenizer = { "string" },
+  device = { "string" }, name = { "string" },
+}
 
 -- ---- how numbers begin ----
 
@@ -48,11 +55,11 @@ end
 -- {"kv_bias", tvr = {...}} -> sorted {name, settings} pairs.
 local function listed(given)
   local all = {}
-  for key, value in pairs(given or {}) do
-    local name, settings = key, value
-    if math.type(key) then name, settings = value, {} end
+  for key, value in pairs(given) do
+    local name, own = key, value
+    if math.type(key) then name, own = value, {} end
     mitigations.named(name)
-    all[#all + 1] = { name = name, settings = settings == true and {} or settings }
+    all[#all + 1] = { name = name, settings = own == true and {} or own }
   end
   table.sort(all, function(a, b) return a.name < b.name end)
   return all
@@ -60,9 +67,8 @@ end
 
 -- The config with what mitigations say in it; `massact` keeps their settings, for whoever goes on training.
 local function configured(config, chosen, family)
-  local full = {}
-  for key, value in pairs(config) do full[key] = value end
-  local settings = {}
+  local full = keyed.merged(config)
+  local by_name = {}
   for _, each in ipairs(chosen) do
     local mitigation = mitigations.named(each.name)
     for key, value in pairs(mitigation.config or {}) do full[key] = value end
@@ -71,9 +77,9 @@ local function configured(config, chosen, family)
         if full[key] == nil then full[key] = value end
       end
     end
-    settings[each.name] = each.settings
+    by_name[each.name] = each.settings
   end
-  if #chosen > 0 then full.massact = { mitigations = settings } end
+  if #chosen > 0 then full.massact = { mitigations = by_name } end
   return full
 end
 
@@ -81,15 +87,18 @@ end
 
 -- What stands in for a checkpoint's file.
 local function in_memory(tensors)
-  local names, by_name = {}, {}
-  for i, tensor in ipairs(tensors) do names[i], by_name[tensor.name] = tensor.name, tensor.value end
+  local names, by_name, bytes = {}, {}, {}
+  for i, tensor in ipairs(tensors) do
+    names[i], by_name[tensor.name], bytes[tensor.name] = tensor.name, tensor.value, 4
+    for _, size in ipairs(tensor.shape) do bytes[tensor.name] = bytes[tensor.name] * size end
+  end
   return {
     names = function() return names end,
     tensor = function(_, name) return by_name[name] or error(("there is no tensor '%s'"):format(name), 0) end,
     has = function(_, name) return by_name[name] ~= nil end,
     shape = function(_, name) return by_name[name]:shape() end,
     dtype = function(_, name) return by_name[name]:dtype() end,
-    bytes = function(_, name) return 4 * by_name[name]:count() end,
+    bytes = function(_, name) return bytes[name] end,
     format = function() return "safetensors" end,
     close = function() end,
   }
@@ -100,7 +109,7 @@ end
 ---@param options? massact.Create
 ---@return massact.Model
 function M.create(config, options)
-  local o = options or {}
+  local o = settings.take("create", options, declared)
   local plain = families.of_config(config, "config")
   local chosen = listed(o.mitigations)
   local full = configured(config, chosen, plain)
@@ -111,12 +120,12 @@ function M.create(config, options)
   for i, tensor in ipairs(tensors) do
     tensor.value = core.tensor.full(tensor.shape, "f32", "cpu", 0)
     for k, part in ipairs(tensor.parts) do
-      local how = usual(part, spec, o.std or 0.02)
+      local how = usual(part, spec, o.std)
       for _, each in ipairs(chosen) do
         local init = mitigations.named(each.name).init
         if init then init(info_of(part), how, spec, each.settings) end
       end
-      fill(part, tensor.value, how, (o.seed or 42) * 1000003 + i * 64 + k)
+      fill(part, tensor.value, how, o.seed * 1000003 + i * 64 + k)
     end
   end
   return loading.assemble {

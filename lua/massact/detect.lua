@@ -9,7 +9,6 @@ local M = {}
 M.criterion = { above = 100, ratio = 1000 }
 M.batch = 2 -- sequences a pass: enough for the matrix products, little memory
 
-M.sorted = keyed.keys
 
 ---@class massact.Massive what one layer of one sequence has
 ---@field layer integer

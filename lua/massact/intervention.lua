@@ -1,6 +1,7 @@
 -- The parts of the paper's intervention_analysis (Owen et al. 2025, section 4): what experiments/intervention.lua composes.
 local core = require "massact.core"
 local detect = require "massact.detect"
+local keyed = require "massact.keyed"
 local paper = require "massact.paper"
 local perplexity = require "massact.perplexity"
 local tokens_analysis = require "massact.tokens_analysis"
@@ -37,7 +38,7 @@ end
 function M.plan(found, means)
   if not found.first_layer then return {} end
   local planned = { { name = "set_to_zero", value = function() return 0 end } }
-  for _, layer in ipairs(detect.sorted(means)) do
+  for _, layer in ipairs(keyed.keys(means)) do
     planned[#planned + 1] = {
       name = "set_to_mean_" .. layer,
       value = function(position, dim) return means[layer][position == 0 and "starting" or "nonstarting"][dim] end,
@@ -83,7 +84,7 @@ local function write_perplexities(run, found, means, planned, texts)
   local lines = { "Perplexity Results", "" }
   for _, key in ipairs(keys_in_order(planned)) do
     lines[#lines + 1] = key
-    for _, name in ipairs(detect.sorted(texts)) do lines[#lines + 1] = ("%s: %s"):format(name, texts[name].perplexity[key]) end
+    for _, name in ipairs(keyed.keys(texts)) do lines[#lines + 1] = ("%s: %s"):format(name, texts[name].perplexity[key]) end
     lines[#lines + 1] = ""
   end
   lines[#lines + 1] = "Dims without mean: " .. paper.list(dims_without_mean(found, means))
@@ -151,7 +152,7 @@ end
 ---Rows of text, intervention, perplexity, windows.
 function M.rows(results)
   local rows = {}
-  for _, name in ipairs(detect.sorted(results.windows)) do
+  for _, name in ipairs(keyed.keys(results.windows)) do
     for _, key in ipairs(results.interventions) do
       rows[#rows + 1] = { name, key, results.perplexity[key][name], results.windows[name] }
     end
@@ -163,7 +164,7 @@ end
 ---@return massact.Figure
 function M.figure(results)
   local groups, least, most = {}, math.huge, 0
-  for i, name in ipairs(detect.sorted(results.windows)) do
+  for i, name in ipairs(keyed.keys(results.windows)) do
     groups[i] = { label = name, values = {} }
     for k, key in ipairs(results.interventions) do
       local value = results.perplexity[key][name]
@@ -180,7 +181,7 @@ end
 ---What the user reads.
 function M.report(run, results)
   tokens_analysis.report(run, results)
-  for _, name in ipairs(detect.sorted(results.windows)) do
+  for _, name in ipairs(keyed.keys(results.windows)) do
     run:say("%s, %d windows of %d tokens%s:", name, results.windows[name], results.options.context_length,
       results.options.add_bos_token and ", BOS first" or "")
     for _, key in ipairs(results.interventions) do

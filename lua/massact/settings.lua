@@ -4,7 +4,8 @@ local keyed = require "massact.keyed"
 local M = {}
 
 ---@class massact.Setting
----@field [1] "integer"|"number"|"string"|"boolean"|"table"|"any"
+---@field [1] "integer"|"number"|"string"|"boolean"|"table"|"function"|"any"
+---@field noun? string what it is, for messages
 ---@field default? any
 ---@field least? number
 ---@field below? number
@@ -17,10 +18,11 @@ end
 
 local function is_within(value, s) return (not s.least or value >= s.least) and (not s.below or value < s.below) end
 
-local nouns = { integer = "a whole number", number = "a number", string = "a string", boolean = "true or false", table = "a table" }
+local nouns = { integer = "a whole number", number = "a number", string = "a string", boolean = "true or false", table = "a table",
+  ["function"] = "a function" }
 
 local function wanted(s)
-  local text = nouns[s[1]]
+  local text = s.noun or nouns[s[1]]
   if s.least then text = ("%s of at least %s"):format(text, s.least) end
   if s.below then text = ("%s below %s"):format(text, s.below) end
   return text

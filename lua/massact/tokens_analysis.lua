@@ -2,6 +2,7 @@
 -- large they are (Owen et al. 2025, section 3).
 local core = require "massact.core"
 local detect = require "massact.detect"
+local keyed = require "massact.keyed"
 local paper = require "massact.paper"
 local token_text = require "massact.token_text"
 
@@ -18,8 +19,8 @@ end
 -- ---- the paper's file ----
 
 local function put_magnitudes(put, magnitude)
-  for _, position in ipairs(detect.sorted(magnitude)) do
-    for _, dim in ipairs(detect.sorted(magnitude[position])) do
+  for _, position in ipairs(keyed.keys(magnitude)) do
+    for _, dim in ipairs(keyed.keys(magnitude[position])) do
       local m = magnitude[position][dim]
       put("  position %d, dim %d: average %.4f, std %.4f, samples %d", position, dim, m.avg, m.std, m.n)
     end
@@ -54,7 +55,7 @@ function M.write(run, found, sequences, windows)
   put("Magnitude at the first layer:")
   put_magnitudes(put, found.magnitude_at_final)
   put("Tokens by position:")
-  for _, position in ipairs(detect.sorted(found.tokens)) do
+  for _, position in ipairs(keyed.keys(found.tokens)) do
     put("  position %d: %s", position, paper.quoted(token_text.list(tokenizer, found.tokens[position])))
   end
   put("")

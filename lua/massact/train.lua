@@ -8,6 +8,7 @@ local mitigations = require "massact.mitigation"
 local optimizers = require "massact.train.optimizer"
 local plot = require "massact.plot"
 local schedules = require "massact.train.schedule"
+local settings = require "massact.settings"
 
 local M = {}
 
@@ -38,16 +39,14 @@ local M = {}
 ---@field log table
 ---@field options massact.Training
 
-local keys = {}
-for key in ([[model loader steps folder optimizer schedule accumulate evaluation evaluate_every evaluation_batches checkpoint_every keep
-  callbacks label]]):gmatch "%S+" do keys[key] = true end
-
-local function check(o)
-  for key in pairs(o) do if not keys[key] then error(("train: there is no option '%s'"):format(tostring(key)), 3) end end
-  for _, key in ipairs { "model", "loader", "steps", "folder" } do
-    if o[key] == nil then error(("train: '%s' is missing"):format(key), 3) end
-  end
-end
+local declared = {
+  model = { "any", noun = "a model", needed = true }, loader = { "table", noun = "a loader", needed = true },
+  steps = { "integer", least = 0, needed = true }, folder = { "string", needed = true }, optimizer = { "table" }, schedule = { "table" },
+  accumulate = { "integer", least = 1, default = 1 }, evaluation = { "table", noun = "a loader" },
+  evaluate_every = { "integer", least = 0, default = 0 }, evaluation_batches = { "integer", least = 1, default = 8 },
+  checkpoint_every = { "integer", least = 0, default = 0 }, keep = { "integer", least = 1, default = 2 }, callbacks = { "table", default = {} },
+  label = { "string", default = "training" },
+}
 
 -- ---- callbacks ----
 
@@ -59,12 +58,12 @@ local function callbacks_of(o)
     table.insert(by_moment[moment], call)
   end
   local about = type(o.model.config) == "table" and o.model.config.massact
-  for name, settings in pairs(type(about) == "table" and about.mitigations or {}) do
+  for name, own in pairs(type(about) == "table" and about.mitigations or {}) do
     for moment, call in pairs(mitigations.named(name).callbacks or {}) do
-      add(moment, function(trainer) call(trainer, settings) end)
+      add(moment, function(trainer) call(trainer, own) end)
     end
   end
-  for moment, call in pairs(o.callbacks or {}) do add(moment, call) end
+  for moment, call in pairs(o.callbacks) do add(moment, call) end
   return by_moment
 end
 
@@ -97,8 +96,7 @@ local function is_finite(x) return x == x and math.abs(x) < math.huge end
 
 local function train_step(trainer)
   local o, sum = trainer.options, 0
-  local n = o.accumulate or 1
-  local batch
+  local n, batch = o.accumulate, nil
   for _ = 1, n do
     batch = trainer.loader:next()
     local loss = trainer.model:loss(batch)
@@ -142,7 +140,7 @@ local function curve(trainer)
   figure:save(o.folder .. "/loss.png")
 end
 
-local function is_due(every, trainer) return trainer.step == trainer.steps or (every and every > 0 and trainer.step % every == 0) end
+local function is_due(every, trainer) return trainer.step == trainer.steps or (every > 0 and trainer.step % every == 0) end
 
 local function after_step(trainer, seconds)
   local o = trainer.options
@@ -151,13 +149,13 @@ local function after_step(trainer, seconds)
   trainer.record = record
   tell(trainer, "after_step")
   if o.evaluation and is_due(o.evaluate_every, trainer) then
-    record.evaluation_loss = M.evaluate(trainer.model, o.evaluation, o.evaluation_batches or 8)
+    record.evaluation_loss = M.evaluate(trainer.model, o.evaluation, o.evaluation_batches)
     trainer.evaluation_loss = record.evaluation_loss
     tell(trainer, "after_evaluation")
   end
   trainer.log:add(record)
   if is_due(o.checkpoint_every, trainer) then
-    checkpoints.save(o.folder, trainer, o.keep or 2)
+    checkpoints.save(o.folder, trainer, o.keep)
     trainer.log:csv()
     curve(trainer)
     tell(trainer, "after_checkpoint")
@@ -168,15 +166,14 @@ end
 ---@param options massact.Training
 ---@return massact.Trainer trainer with `step`, `tokens`, `loss`, `log`
 function M.train(options)
-  check(options)
-  local o = options
+  local o = settings.take("train", options, declared)
   core.system.make_folder(o.folder)
   local trainer = { model = o.model, loader = o.loader, options = o, steps = o.steps, step = 0, tokens = 0,
     optimizer = optimizers.new(o.model, o.optimizer), schedule = schedules.schedule(o.schedule, o.steps), callbacks = callbacks_of(o) }
   checkpoints.restore(o.folder, trainer)
   local log <close> = logs.open(o.folder, trainer.step)
   trainer.log = log
-  local progress <close> = core.system.progress(o.label or "training", o.steps)
+  local progress <close> = core.system.progress(o.label, o.steps)
   while trainer.step < o.steps do
     local since = core.system.clock()
     trainer.tokens_before = trainer.tokens

@@ -30,6 +30,7 @@ describe("massact.create", function()
     local function logits(seed) return massact.create(llama, { seed = seed }):forward({ 5, 6 }, { logits = true }).logits end
     assert.is_true(logits(3) == logits(3))
     assert.is_false(logits(3) == logits(4))
+    assert.equal(300 * 64 * 4, massact.create(llama).checkpoint:bytes "lm_head.weight")
     -- No two tensors begin alike.
     local model = massact.create(llama)
     assert.is_false(model:param "model.layers.0.mlp.up_proj.weight" == model:param "model.layers.0.mlp.gate_proj.weight")

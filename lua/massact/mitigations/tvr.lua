@@ -57,7 +57,9 @@ M.mitigation = mitigations.mitigation {
   callbacks = {
     after_step = function(trainer, settings)
       local every = settings.every or M.defaults.every
-      if trainer.step % every == 0 then M.rescale(trainer.model, settings) end
+      if trainer.step % every ~= 0 then return end
+      M.rescale(trainer.model, settings)
+      trainer.optimizer:reread()
     end,
   },
 }

@@ -1,6 +1,7 @@
 -- Optimisers: AdamW and SGD with momentum over a model's parameters, in groups; with 16-bit weights over f32 master copies.
 local core = require "massact.core"
 local keyed = require "massact.keyed"
+local settings = require "massact.settings"
 
 local M = {}
 
@@ -22,6 +23,13 @@ local M = {}
 ---@field entries table[]
 local Optimizer = {}
 Optimizer.__index = Optimizer
+
+local declared = {
+  kind = { "string", default = "adamw" }, rate = { "number", default = 1e-3, least = 0 }, beta1 = { "number", default = 0.9, least = 0, below = 1 },
+  beta2 = { "number", default = 0.95, least = 0, below = 1 }, eps = { "number", default = 1e-8, least = 0 },
+  momentum = { "number", default = 0, least = 0, below = 1 }, weight_decay = { "number", default = 0.1, least = 0 }, groups = { "function" },
+  clip = { "number", least = 0 },
+}
 
 local kinds = { adamw = { "mean", "square" }, sgd = { "momentum" } }
 
@@ -53,11 +61,7 @@ end
 ---@param options? massact.OptimizerOptions
 ---@return massact.Optimizer
 function M.new(model, options)
-  local o = { kind = "adamw", rate = 1e-3, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, momentum = 0, weight_decay = 0.1 }
-  for key, value in pairs(options or {}) do
-    if o[key] == nil and key ~= "groups" and key ~= "clip" then error(("optimizer: there is no option '%s'"):format(key), 2) end
-    o[key] = value
-  end
+  local o = settings.take("optimizer", options, declared)
   if not kinds[o.kind] then error(("optimizer: there are adamw and sgd, not '%s'"):format(tostring(o.kind)), 2) end
   local entries, parameters = {}, model:parameters()
   for _, name in ipairs(keyed.keys(parameters)) do entries[#entries + 1] = entry_of(name, parameters[name], o) end
@@ -106,6 +110,12 @@ function Optimizer:step(factor, norm)
       entry.parameter:zero_grad()
     end
   end
+end
+
+---Takes the parameters as they are now: whoever writes to them between steps calls this, for the sake of master copies.
+function Optimizer:reread()
+  local scope <close> = require("massact").no_grad()
+  for _, entry in ipairs(self.entries) do if entry.has_master then entry.master:copy_(entry.parameter) end end
 end
 
 -- Names of what a checkpoint keeps of an entry.
