@@ -128,6 +128,25 @@ describe("massact.train", function()
     assert.near(0.1, model:param("lm_head.weight"):detach():std():item(), 0.01)
   end)
 
+  it("trains 16-bit weights over master copies, which follow what a callback writes", function()
+    massact.create(config, { std = 0.1, mitigations = { tvr = { every = 2, target = 0.05 } } }):save(folder .. "/m")
+    local short = {}
+    for name, tensor in pairs(massact.safetensors.load(folder .. "/m/model.safetensors")) do short[name] = tensor:to { dtype = "bf16" } end
+    massact.safetensors.save(folder .. "/m/model.safetensors", short)
+    local function deviation(model) return model:param("model.layers.0.mlp.up_proj.weight"):detach():float():std():item() end
+    local function trained(steps) return train({ model = massact.load(folder .. "/m"), steps = steps, optimizer = { rate = 1e-5, weight_decay = 0 },
+      schedule = { kind = "constant" } }, "run" .. steps) end
+    local model = trained(3).model -- rescaled after step 2, one step after that
+    assert.equal("bf16", model:param("lm_head.weight"):dtype())
+    assert.near(0.05, deviation(model), 2e-4)
+    assert.near(0.1, deviation(massact.load(folder .. "/m")), 5e-3)
+    -- A rate far below bf16's resolution adds up in the masters alone.
+    local state = massact.safetensors.load(folder .. "/run3/step-3/optimizer.safetensors")
+    local master, param = state["master.lm_head.weight"], model:param("lm_head.weight"):detach()
+    assert.is_false(master == param:float())
+    assert.is_true(master:to { dtype = "bf16" } == param)
+  end)
+
   it("trains by SGD with momentum, and leaves frozen parameters alone", function()
     local model = massact.create(config)
     local before = model:param("model.embed_tokens.weight"):detach():clone()
