@@ -201,8 +201,8 @@ typedef struct head_job {
 } head_job;
 
 static ma_status run_head(head_job *h, const ma_tensor *x, const ma_tensor *bias, ma_error *err) {
-  /* 64 MiB of logits: enough rows for GEMM to be fast where vocabularies are large. */
-  enum { BLOCK_FLOATS = 1 << 24, LEAST = 64 };
+  /* 128 MiB of logits: enough rows for GEMM to be fast where vocabularies are large. */
+  enum { BLOCK_FLOATS = 1 << 25, LEAST = 64 };
   ma_status st = MA_OK;
   slope_job *j = &h->j;
   ma_tensor in = {0}, added = {0}, whole = {0};
