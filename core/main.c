@@ -102,14 +102,19 @@ static void set_arguments(lua_State *L, const command_line *line) {
 
 /* ---- running and reporting ---- */
 
-/* Whether a chunk is one of massact's own files. */
-static bool is_own(lua_State *L, const char *source) {
-  char home[4096];
+/* Whether a path is that of one of massact's own files: below HOME/lua or HOME/experiments. */
+static bool is_own_path(lua_State *L, const char *path) {
   lua_getfield(L, LUA_REGISTRYINDEX, "massact.home");
-  snprintf(home, sizeof home, "@%s/", lua_tostring(L, -1));
+  const char *home = lua_tostring(L, -1);
+  size_t n = strlen(home);
+  bool is_own = strncmp(path, home, n) == 0 &&
+                (strncmp(path + n, "/lua/", 5) == 0 || strncmp(path + n, "/experiments/", 13) == 0);
   lua_pop(L, 1);
-  return strncmp(source, home, strlen(home)) == 0;
+  return is_own;
 }
+
+/* Whether a chunk is one of them. */
+static bool is_own(lua_State *L, const char *source) { return source[0] == '@' && is_own_path(L, source + 1); }
 
 /* "FILE:LINE: " of the innermost line that is the user's, or "" where only massact's own scripts run. */
 static void push_position(lua_State *L) {
@@ -126,13 +131,8 @@ static void push_position(lua_State *L) {
 /* Length of a position at the beginning of a message that names one of massact's own files, of which Lua may have left out the
  * beginning ("...ome/lua/massact/run.lua:12: "); 0 where there is none. */
 static size_t own_position(lua_State *L, const char *message) {
-  char home[4096];
-  lua_getfield(L, LUA_REGISTRYINDEX, "massact.home");
-  snprintf(home, sizeof home, "%s/", lua_tostring(L, -1));
-  lua_pop(L, 1);
-  const char *end = strstr(message, ".lua:"), *inside = strstr(message, "/massact/");
-  bool is_whole = strncmp(message, home, strlen(home)) == 0;
-  if (!end || (!is_whole && (strncmp(message, "...", 3) != 0 || !inside || inside > end))) return 0;
+  const char *end = strstr(message, ".lua:"), *inside = strstr(message, "/lua/massact/");
+  if (!end || (!is_own_path(L, message) && (strncmp(message, "...", 3) != 0 || !inside || inside > end))) return 0;
   end += strlen(".lua:");
   while (*end >= '0' && *end <= '9') end++;
   return end[0] == ':' && end[1] == ' ' ? (size_t)(end + 2 - message) : 0;
@@ -182,7 +182,7 @@ static int call(lua_State *L, int n, const command_line *line) {
   int base = lua_gettop(L) - n;
   lua_pushcfunction(L, line->wants_traceback ? add_traceback : point_at_user);
   lua_pushvalue(L, -1);
-  lua_setfield(L, LUA_REGISTRYINDEX, BIND_MESSAGE_HANDLER);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &bind_message_handler);
   lua_insert(L, base);
   running_state = L;
   signal(SIGINT, on_interrupt);

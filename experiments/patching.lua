@@ -27,5 +27,6 @@ table.sort(rows, function(a, b) return a[5] > b[5] end)
 for i = 1, math.min(5, #rows) do
   run:say("  %.3f comes back through %s of layer %d, position %d '%s'", rows[i][5], results.options.point, rows[i][1], rows[i][2], rows[i][3])
 end
+run:draw("patching.png", patching.figure(results))
 run:draw("patching_layers.png", patching.layers_figure(results))
 run:finish()

@@ -30,6 +30,8 @@ void *bind_new(lua_State *L, const char *class_name, size_t size, int n_values) 
 
 /* ---- errors ---- */
 
+const char bind_message_handler = 0;
+
 int bind_raise(lua_State *L, const ma_error *err) { return luaL_error(L, "%s", err->message); }
 
 int bind_error(lua_State *L, const char *format, ...) {

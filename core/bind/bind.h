@@ -24,7 +24,7 @@
 #define BIND_WRITER "massact.Writer"
 #define BIND_TEXT "massact.TextFile"
 #define BIND_TOKENIZER "massact.Tokenizer"
-#define BIND_TRAINER "massact.Trainer"
+#define BIND_TRAINER "massact.TokenizerTrainer"
 #define BIND_TOKEN_FILE "massact.TokenFile"
 #define BIND_TOKEN_WRITER "massact.TokenWriter"
 #define BIND_MODEL "massact.Model"
@@ -37,8 +37,9 @@
 #define BIND_TEXTS "massact.Texts"
 #define BIND_NUMBERS "massact.Numbers"
 
-/* Registry field: what lua_pcall calls with an error while its stack is whole; a function, or nil. */
-#define BIND_MESSAGE_HANDLER "massact.message_handler"
+/* Its address is the key in the registry (lua_rawgetp, which never raises) of what lua_pcall calls with an error while its stack
+ * is whole: a function, or nil. */
+extern const char bind_message_handler;
 
 /* The module: leaves the table of everything that C offers to lua/massact. */
 int luaopen_massact_core(lua_State *L);

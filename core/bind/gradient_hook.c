@@ -74,7 +74,7 @@ static ma_status visit(ma_watcher *self, ma_tensor *g, void *context, ma_error *
   int top = lua_gettop(L);
   if (w->presence->is_removed) return MA_OK;
   if (!lua_checkstack(L, 16)) return ma_fail(err, MA_NO_MEMORY, "the Lua stack is full on the way back");
-  int handler = lua_getfield(L, LUA_REGISTRYINDEX, BIND_MESSAGE_HANDLER) == LUA_TFUNCTION ? top + 1 : 0;
+  int handler = lua_rawgetp(L, LUA_REGISTRYINDEX, &bind_message_handler) == LUA_TFUNCTION ? top + 1 : 0;
   lua_pushcfunction(L, call);
   lua_pushlightuserdata(L, g);
   lua_pushlightuserdata(L, w);

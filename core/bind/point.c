@@ -185,7 +185,7 @@ static ma_status visit_hook(ma_visitor *self, ma_tensor *x, const ma_at *at, ma_
   lua_getiuservalue(L, h->model->index, BIND_MODEL_HANDLES);
   lua_rawgetp(L, -1, h); /* stays on the stack: a hook may remove itself */
   /* Only here is the stack that an error came from still whole. */
-  int handler = lua_getfield(L, LUA_REGISTRYINDEX, BIND_MESSAGE_HANDLER) == LUA_TFUNCTION ? top + 3 : 0;
+  int handler = lua_rawgetp(L, LUA_REGISTRYINDEX, &bind_message_handler) == LUA_TFUNCTION ? top + 3 : 0;
   lua_pushcfunction(L, call_hook);
   lua_pushvalue(L, top + 2);
   lua_pushlightuserdata(L, x);

@@ -118,7 +118,7 @@ static void measure(ma_axis *a, ma_canvas *canvas, double limit) {
 
 void ma_axis_fit(ma_axis *a, ma_canvas *canvas, const ma_span *span, const ma_axis_options *options, double from,
                  double to, double limit) {
-  double length = fabs(to - from), room = (a->is_vertical ? 3.4 : 6.5) * TICK_SIZE * canvas->scale;
+  double length = fabs(to - from), room = (a->is_vertical ? 4 : 6.5) * TICK_SIZE * canvas->scale;
   a->scale = span->scale;
   a->from = from;
   a->to = to;

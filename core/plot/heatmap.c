@@ -9,7 +9,7 @@
 
 static const ma_color MASKED = {0.96, 0.96, 0.96}; /* whitesmoke */
 static const double BAR_GAP = 7, BAR_WIDTH = 9, BAR_LABEL = 11, BAR_LABEL_GAP = 5;
-enum { MAX_RECTANGLES = 10000 }; /* more cells than that become an image */
+enum { MAX_RECTANGLES = 10000 }; /* more cells than that become an image, smaller ones than two pixels too */
 
 /* ---- colours ---- */
 
@@ -86,12 +86,20 @@ static void fill_image(const ma_heatmap *h, const ma_axis *colors, cairo_surface
   cairo_surface_mark_dirty(image);
 }
 
+/* Pixels of an image that is `points` long: no more than the picture has, so that each of them shows.  In SVG and PDF
+ * it is one a point, since viewers that make an image smaller leave pixels out. */
+static size_t image_length(ma_canvas *canvas, double points, size_t cells) {
+  double across = points, down = 0;
+  cairo_user_to_device_distance(canvas->cr, &across, &down);
+  return (size_t)fmax(1, fmin((double)cells, fmin(floor(across), 16000)));
+}
+
 static void draw_image(const ma_heatmap *h, ma_canvas *canvas, const ma_frame *f, const ma_axis *colors) {
   cairo_t *cr = canvas->cr;
   double left = ma_axis_place(&f->x, -0.5), right = ma_axis_place(&f->x, (double)h->values.columns - 0.5);
   double top = ma_axis_place(&f->y, -0.5), bottom = ma_axis_place(&f->y, (double)h->values.rows - 0.5);
-  size_t width = (size_t)fmin((double)h->values.columns, ceil(fmin(right - left, 5000) * 3));
-  size_t height = (size_t)fmin((double)h->values.rows, ceil(fmin(bottom - top, 5000) * 3));
+  size_t width = image_length(canvas, right - left, h->values.columns);
+  size_t height = image_length(canvas, bottom - top, h->values.rows);
   cairo_surface_t *image = cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)width, (int)height);
   if (cairo_surface_status(image) == CAIRO_STATUS_SUCCESS) fill_image(h, colors, image, width, height);
   cairo_translate(cr, left, top);
@@ -100,6 +108,13 @@ static void draw_image(const ma_heatmap *h, ma_canvas *canvas, const ma_frame *f
   cairo_pattern_set_filter(cairo_get_source(cr), CAIRO_FILTER_NEAREST);
   cairo_paint(cr);
   cairo_surface_destroy(image);
+}
+
+static bool are_large(const ma_heatmap *h, const ma_canvas *canvas, const ma_frame *f) {
+  double width = ma_axis_place(&f->x, 1) - ma_axis_place(&f->x, 0);
+  double height = ma_axis_place(&f->y, 1) - ma_axis_place(&f->y, 0);
+  cairo_user_to_device_distance(canvas->cr, &width, &height);
+  return width >= 2 && height >= 2 && h->values.rows * h->values.columns <= MAX_RECTANGLES;
 }
 
 /* ---- the kind ---- */
@@ -123,7 +138,7 @@ static void heatmap_draw(const ma_mark *mark, ma_canvas *canvas, const ma_frame 
   const ma_heatmap *h = (const ma_heatmap *)mark;
   ma_axis colors;
   fit_colors(h, canvas, &colors, 1, 0);
-  if (h->values.rows * h->values.columns <= MAX_RECTANGLES)
+  if (are_large(h, canvas, f))
     draw_rectangles(h, canvas, f, &colors);
   else
     draw_image(h, canvas, f, &colors);

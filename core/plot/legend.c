@@ -147,7 +147,7 @@ static ma_box place_box(const ma_canvas *canvas, const ma_frame *f, ma_extent si
   return (ma_box){left, top, left + size.width, top + size.height};
 }
 
-/* The marks alone, an eighth part of a pixel a point, and how much of a box they cover. */
+/* How many pixels of a box the marks cover; `ink` has them alone, `scale` pixels a point. */
 static double covered(cairo_surface_t *ink, const ma_frame *f, ma_box at, double scale) {
   const unsigned char *data = cairo_image_surface_get_data(ink);
   int stride = cairo_image_surface_get_stride(ink), width = cairo_image_surface_get_width(ink),

@@ -100,6 +100,13 @@ static void add_point(ma_canvas *canvas, point_run *run, double x, double y) {
   run->y = y;
 }
 
+/* Lifts the pen; a point alone is a dot, which the round cap makes of a line without length. */
+static void end_run(ma_canvas *canvas, point_run *run) {
+  leave_column(canvas, run);
+  if (run->n == 1) cairo_line_to(canvas->cr, run->x, run->y);
+  run->n = 0;
+}
+
 static void line_draw(const ma_mark *mark, ma_canvas *canvas, const ma_frame *f) {
   const ma_line *line = (const ma_line *)mark;
   cairo_t *cr = canvas->cr;
@@ -107,15 +114,15 @@ static void line_draw(const ma_mark *mark, ma_canvas *canvas, const ma_frame *f)
   if (line->low.n > 0) draw_band(canvas, f, line);
   ma_set_color(cr, mark->color, 1);
   ma_set_stroke(canvas, line->stroke, line->width);
+  cairo_set_line_cap(cr, run.is_dashed ? CAIRO_LINE_CAP_BUTT : CAIRO_LINE_CAP_ROUND);
   for (size_t i = 0; i < line->x.n; i++) {
     if (is_drawable(f, line->x.at[i], line->y.at[i])) {
       add_point(canvas, &run, ma_axis_place(&f->x, line->x.at[i]), ma_axis_place(&f->y, line->y.at[i]));
       continue;
     }
-    leave_column(canvas, &run);
-    run.n = 0;
+    end_run(canvas, &run);
   }
-  leave_column(canvas, &run);
+  end_run(canvas, &run);
   cairo_stroke(cr);
   if (line->has_markers) put_dots(canvas, f, &line->x, &line->y, canvas->scale * MARKER * (line->x.n > 60 ? 0.6 : 1));
 }

@@ -11,10 +11,9 @@ typedef struct layout {
   ma_canvas *canvas;
   ma_panel *panels;
   int columns, rows;
-  ma_box room;               /* what the page's own labels leave */
-  ma_extent plot;            /* size of each panel's plot */
-  double *lefts, *tops;      /* of the plots: by column, by row */
-  ma_label panel_x, panel_y; /* where a shared axis has one label for all */
+  ma_box room;          /* what the page's own labels leave */
+  ma_extent plot;       /* size of each panel's plot */
+  double *lefts, *tops; /* of the plots: by column, by row */
 } layout;
 
 /* Text of a whole 8 x 5 figure is at scale 1; smaller panels have smaller text, but less so. */
@@ -35,7 +34,8 @@ static ma_text_style page_style(double size, double limit, double scale) {
 /* Scale of the labels of a grid: by the page's width, not the panels'. */
 static double page_scale(const layout *l) { return fmin(fmax(l->page->width / 9, 0.5), 1.2); }
 
-static void draw_page_labels(layout *l, bool draws) {
+/* Draws them, or (the first time) finds what room they leave to the panels. */
+static void page_labels(layout *l, bool draws) {
   const ma_page *page = l->page;
   double width = page->width * 72, height = page->height * 72, s = page_scale(l), edge = 8 * s, old = l->canvas->scale;
   ma_box plots = l->room;
@@ -158,11 +158,11 @@ void ma_page_draw(const ma_page *page, ma_canvas *canvas) {
     cairo_paint(canvas->cr);
     set_up(&l);
     l.room = (ma_box){0, 0, page->width * 72, page->height * 72};
-    draw_page_labels(&l, false);
+    page_labels(&l, false);
     lay_out(&l, margins);
     for (size_t i = 0; i < page->n_figures && canvas->st == MA_OK; i++)
       ma_panel_draw(&l.panels[i], canvas, plot_box(&l, i));
-    draw_page_labels(&l, true);
+    page_labels(&l, true);
   }
   for (size_t i = 0; l.panels && i < page->n_figures; i++) ma_panel_release(&l.panels[i]);
   ma_free(l.panels);

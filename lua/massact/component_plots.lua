@@ -137,7 +137,7 @@ function M.attention(results)
   local n, columns, panels = #results.focus.sentence.tokens, math.min(4, #results.layers), {}
   local keys = M.tokens(results.focus)
   if results.layers[1].extra_kv then table.insert(keys, 1, "extra_kv") end
-  local side = math.max(3.4, 0.2 * n)
+  local side = math.min(6, math.max(3.4, 0.2 * n)) -- inches: long sentences stay on a page that fits in memory
   for l, layer in ipairs(results.layers) do
     panels[l] = plot.figure({ title = ("Layer %d"):format(l - 1),
       y_label = (l - 1) % columns == 0 and "Query" or nil, x_label = l > #results.layers - columns and "Key" or nil,

@@ -1,6 +1,7 @@
 -- Which layers, tokens and dims are massive: the paper's per-sequence criterion (Owen et al. 2025, section 3:
 -- |a| > 100 and |a| > 1000 x the median |a| of the layer's output) and what its tokens_analysis gathers.
 local core = require "massact.core"
+local keyed = require "massact.keyed"
 local places = require "massact.place"
 
 local M = {}
@@ -8,14 +9,7 @@ local M = {}
 M.criterion = { above = 100, ratio = 1000 }
 M.batch = 2 -- sequences a pass: enough for the matrix products, little memory
 
--- Ascending list of a set's keys.
-local function sorted(set)
-  local list = {}
-  for key in pairs(set) do list[#list + 1] = key end
-  table.sort(list)
-  return list
-end
-M.sorted = sorted
+M.sorted = keyed.keys
 
 ---@class massact.Massive what one layer of one sequence has
 ---@field layer integer
@@ -51,7 +45,7 @@ function M.read(model, probe, b, place)
       local positions, dims = {}, {}
       for _, e in ipairs(seen.entries) do positions[e.position], dims[e.dim] = true, true end
       found.layers[#found.layers + 1] =
-        { layer = layer, positions = sorted(positions), dims = sorted(dims), entries = seen.entries }
+        { layer = layer, positions = keyed.keys(positions), dims = keyed.keys(dims), entries = seen.entries }
     end
   end
   found.first = found.layers[1] and found.layers[1].layer
@@ -64,7 +58,7 @@ end
 function M.positions(sequence)
   local set = {}
   for _, massive in ipairs(sequence.layers) do for _, p in ipairs(massive.positions) do set[p] = true end end
-  return sorted(set)
+  return keyed.keys(set)
 end
 
 ---Sequences a pass that make about 1024 tokens: with short windows, weights are widened for many tokens at once.
@@ -178,8 +172,8 @@ function M.summarise(sequences, windows)
     local here = first and layer_of(s, first)
     for _, e in ipairs(here and here.entries or {}) do add(final_sums, e.position, e.dim, math.abs(e.value)) end
   end
-  for position, set in pairs(tokens) do tokens[position] = sorted(set) end
-  return { first_layer = first, dims = sorted(dims), magnitude = averages(sums),
+  for position, set in pairs(tokens) do tokens[position] = keyed.keys(set) end
+  return { first_layer = first, dims = keyed.keys(dims), magnitude = averages(sums),
     magnitude_at_final = averages(final_sums), tokens = tokens }
 end
 

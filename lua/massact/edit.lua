@@ -1,5 +1,6 @@
 -- Weights that are others for a while: model:edit.  The decoder is given f32 copies in their place, so that weights of
 -- every dtype, packed ones too, can be changed, and what is mapped of the files stays as it is.
+local keyed = require "massact.keyed"
 local M = {}
 
 ---@class massact.Edit
@@ -8,19 +9,12 @@ local M = {}
 local Edit = {}
 Edit.__index = Edit
 
-local function sorted(set)
-  local names = {}
-  for name in pairs(set) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
-
 -- The slots that a name stands for: one slot, or all that a tensor of the checkpoint fills (a tied head too).
 local function slots_of(model, name)
   if model.weights[name] then return { name }, true end
   local slots = {}
   for slot, source in pairs(model.sources) do if source.name == name then slots[slot] = true end end
-  return sorted(slots), false
+  return keyed.keys(slots), false
 end
 
 local function unknown(model, name)

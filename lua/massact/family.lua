@@ -2,6 +2,7 @@
 -- slot of the decoder.  A family is data; massact.family{...} registers one, from lua/massact/families or from
 -- a user's script.
 local core = require "massact.core"
+local keyed = require "massact.keyed"
 
 ---@class massact.Family
 ---@field name string
@@ -80,21 +81,6 @@ function M.recording(config, family, where)
   return proxy, unread
 end
 
--- The entries of `base`, those of `own` over them.
-local function over(base, own)
-  local merged = {}
-  for key, value in pairs(base or {}) do merged[key] = value end
-  for key, value in pairs(own or {}) do merged[key] = value end
-  return merged
-end
-
--- The same where false in `own` takes an entry away.
-local function amended(base, own)
-  local merged = over(base, own)
-  for key, value in pairs(merged) do if value == false then merged[key] = nil end end
-  return merged
-end
-
 -- A function whose table is that of `base` and that of `own`, put together by `how`.
 local function both(base, own, how)
   if not base or not own then return own or base end
@@ -105,11 +91,11 @@ end
 local function completed(family)
   local base = M.registered[family.like] or require("massact.families." .. family.like)
   if base.like then error(("family %s: '%s' is itself like another family"):format(family.name, family.like), 3) end
-  local whole = over(base, family)
+  local whole = keyed.merged(base, family)
   whole.gguf = family.gguf
   whole.model_types = family.model_types
-  whole.spec, whole.weights = both(base.spec, family.spec, over), both(base.weights, family.weights, amended)
-  whole.paths = amended(base.paths, family.paths)
+  whole.spec, whole.weights = both(base.spec, family.spec, keyed.merged), both(base.weights, family.weights, keyed.amended)
+  whole.paths = keyed.amended(base.paths, family.paths)
   return whole
 end
 
@@ -127,13 +113,7 @@ end
 
 local function load_all()
   if M.is_loaded then return end
-  local folder = require("massact").home .. "/lua/massact/families"
-  local files = core.system.list(folder)
-  table.sort(files)
-  for _, file in ipairs(files) do
-    local name = file:match "^(.*)%.lua$"
-    if name then require("massact.families." .. name) end
-  end
+  keyed.load_folder "families"
   M.is_loaded = true -- not before: what failed is tried again
 end
 
@@ -142,12 +122,7 @@ local function contains(list, value)
   return false
 end
 
-local function names_of_families()
-  local names = {}
-  for name in pairs(M.registered) do names[#names + 1] = name end
-  table.sort(names)
-  return table.concat(names, ", ")
-end
+local function names_of_families() return table.concat(keyed.keys(M.registered), ", ") end
 
 ---The family that a config.json names.
 ---@param config table

@@ -1,5 +1,6 @@
 -- massact info MODEL: what a checkpoint is, as massact sees it.
 local core = require "massact.core"
+local keyed = require "massact.keyed"
 local memory = require "massact.memory"
 local options = require "massact.options"
 
@@ -46,16 +47,9 @@ function M.describe(model)
   }
 end
 
-local function sorted(t)
-  local keys = {}
-  for key in pairs(t) do keys[#keys + 1] = key end
-  table.sort(keys)
-  return keys
-end
-
 local function print_text(d)
   print(("%s: %s, %s, %.1f M parameters, %.1f MB"):format(d.name, d.family, d.format, d.parameters / 1e6, d.file_bytes / 1e6))
-  for _, dtype in ipairs(sorted(d.parameters_by_dtype)) do
+  for _, dtype in ipairs(keyed.keys(d.parameters_by_dtype)) do
     print(("  %-6s %.1f M parameters"):format(dtype, d.parameters_by_dtype[dtype] / 1e6))
   end
   print(("tokenizer: %s"):format(d.tokenizer))
@@ -67,7 +61,7 @@ local function print_text(d)
   end
   print(("machine: %s; row kernels %s"):format(d.machine.blas, d.machine.row_kernels))
   print "spec:"
-  for _, key in ipairs(sorted(d.spec)) do print(("  %-16s %s"):format(key, tostring(d.spec[key]))) end
+  for _, key in ipairs(keyed.keys(d.spec)) do print(("  %-16s %s"):format(key, tostring(d.spec[key]))) end
   print "points:"
   for _, point in ipairs(d.points) do print(("  %-20s [%s]  %s"):format(point.name, point.shape, point.meaning)) end
 end

@@ -125,7 +125,7 @@ local functions = {
   options = "options", run = "run", windows = "data", detect = "detect",
   perplexity = "perplexity",
 }
-local modules = { tokenizer = true, tokens = true, plot = true, data = true, statistics = true, gradient = true, report = true, info = true, repl = true }
+local modules = { tokenizer = true, tokens = true, plot = true, data = true, statistics = true, gradient = true, info = true, repl = true }
 
 return setmetatable(massact, {
   __index = function(self, key)

@@ -77,6 +77,50 @@ end
 
 M.columns = { "layer", "position", "token", "top_token", "top_id", "probability", "entropy", "next_token", "next_probability", "next_rank" }
 
+-- A prediction as its cell shows it: long ones are cut.
+local function cell_text(text)
+  local shown, most = require("massact.plot").token(text).text, 10
+  local cut = utf8.offset(shown, most + 1)
+  return cut and cut <= #shown and shown:sub(1, utf8.offset(shown, most) - 1) .. "\u{2026}" or shown
+end
+
+-- Inches that a column of predictions needs.
+local function column_width(rows, tokens)
+  local longest = 1
+  for _, text in ipairs(tokens) do longest = math.max(longest, utf8.len(cell_text(text)) or 1) end
+  for _, row in ipairs(rows) do
+    for _, text in ipairs(row.token) do longest = math.max(longest, utf8.len(cell_text(text)) or 1) end
+  end
+  return 0.2 + 0.085 * longest
+end
+
+---What each layer predicts at each position, over the probability of that prediction or the entropy; massive tokens in red.
+---Sentences too long for a page of 24 inches show the colours alone.
+---@param results {model: string, sentence: massact.Sentence, rows: massact.LensRow[]}
+---@param show "probability"|"entropy"
+---@return massact.Figure
+function M.figure(results, show)
+  local plot, sentence, rows, values, layers, most = require "massact.plot", results.sentence, {}, {}, {}, 1
+  for i, row in ipairs(results.rows) do
+    local at = #results.rows + 1 - i
+    rows[at], values[at], layers[at] = row, row[show], row.layer
+    if show == "entropy" then most = math.max(most, table.unpack(row.entropy)) end
+  end
+  local column = column_width(rows, sentence.tokens)
+  local has_texts = column * #sentence.ids < 24
+  local fig = plot.figure { title = results.model .. ", logit lens", x_label = "Token", y_label = "Layer Number", height = 2 + 0.27 * #rows,
+    width = math.max(6, 2.5 + (has_texts and column * #sentence.ids or math.min(0.3 * #sentence.ids, 21))) }
+  fig:heatmap { values = values, x_labels = token_text.labels(sentence.tokens, sentence.massive), y_labels = layers, range = { 0, most },
+    square = false, colorbar = show == "probability" and "Probability of the likeliest token" or "Entropy, nats" }
+  for i = 1, has_texts and #rows or 0 do
+    for p, text in ipairs(rows[i].token) do
+      local color = values[i][p] > 0.5 * most and "white" or "black"
+      fig:note { x = p - 1, y = i - 1, text = cell_text(text), color = color, h = "center" }
+    end
+  end
+  return fig
+end
+
 ---Rank of the token that follows, by layer; the embedding is layer -1.
 ---@return massact.Figure
 function M.rank_figure(results)

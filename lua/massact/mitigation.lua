@@ -1,7 +1,7 @@
 -- Mitigations: ways to train without massive activations.  One is data, a small file under mitigations/ or a call of
 -- massact.mitigation{...} in a user's script: what it adds to a family (fields of the spec, weights), how its new weights
 -- begin, and what it does while training.  Its keys in config.json tell that a checkpoint was made with it.
-local core = require "massact.core"
+local keyed = require "massact.keyed"
 
 ---@class massact.Mitigation
 ---@field name string
@@ -26,23 +26,14 @@ end
 
 local function load_all()
   if M.is_loaded then return end
-  local folder = require("massact").home .. "/lua/massact/mitigations"
-  local files = core.system.list(folder)
-  table.sort(files)
-  for _, file in ipairs(files) do
-    local name = file:match "^(.*)%.lua$"
-    if name then require("massact.mitigations." .. name) end
-  end
+  keyed.load_folder "mitigations"
   M.is_loaded = true
 end
 
 -- Names in a fixed order, so that mitigations apply alike in every run.
 local function names()
   load_all()
-  local list = {}
-  for name in pairs(M.registered) do list[#list + 1] = name end
-  table.sort(list)
-  return list
+  return keyed.keys(M.registered)
 end
 
 ---The mitigation of that name.
@@ -72,33 +63,19 @@ function M.of_config(config)
   return found
 end
 
-local function amended(base, changes)
-  local merged = {}
-  for key, value in pairs(base) do merged[key] = value end
-  for key, value in pairs(changes) do merged[key] = value or nil end
-  return merged
-end
-
-local function over(base, changes)
-  local merged = {}
-  for key, value in pairs(base) do merged[key] = value end
-  for key, value in pairs(changes) do merged[key] = value end
-  return merged
-end
-
 -- `family` as one mitigation makes it.
 local function applied(family, mitigation)
   local known = table.move(family.unused or {}, 1, #(family.unused or {}), 1, {})
   for key in pairs(mitigation.config) do known[#known + 1] = key end
-  return over(family, {
+  return keyed.merged(family, {
     unused = known,
     spec = mitigation.spec and function(config)
       local spec = family.spec(config)
-      return over(spec, mitigation.spec(spec, config))
+      return keyed.merged(spec, mitigation.spec(spec, config))
     end or nil,
     weights = mitigation.weights and function(spec, config)
       local weights = family.weights(spec, config)
-      return amended(weights, mitigation.weights(weights, spec, config))
+      return keyed.amended(weights, mitigation.weights(weights, spec, config))
     end or nil,
   })
 end

@@ -1,5 +1,6 @@
 -- Options, declared once: the command line, --help, checking, sweep configs and the record of the run.
 local dtypes = require "massact.dtype"
+local keyed = require "massact.keyed"
 
 local M = {}
 
@@ -36,13 +37,6 @@ local function distance(a, b)
   return row[#b]
 end
 
-local function sorted_names(declared)
-  local names = {}
-  for name in pairs(declared) do names[#names + 1] = name end
-  table.sort(names)
-  return names
-end
-
 ---The name that is spelled most alike, if any is near.
 ---@param name string
 ---@param names string[]
@@ -59,10 +53,10 @@ end
 ---A table's names, for messages.
 ---@param t table
 ---@return string
-function M.names(t) return table.concat(sorted_names(t), ", ") end
+function M.names(t) return table.concat(keyed.keys(t), ", ") end
 
 local function unknown(name, declared)
-  local near = M.nearest(name, sorted_names(declared))
+  local near = M.nearest(name, keyed.keys(declared))
   if near then usage_error("unknown option '%s'; did you mean '--%s'?", name, near) end
   usage_error("unknown option '%s'; --help lists them", name)
 end
@@ -120,7 +114,7 @@ end
 local function print_help(declared, about)
   if about then print(about .. "\n") end
   print(("Usage: massact run %s [--option value ...]\n\nOptions:"):format(arg and arg[0] or "SCRIPT"))
-  local names, width = sorted_names(declared), 0
+  local names, width = keyed.keys(declared), 0
   for _, name in ipairs(names) do width = math.max(width, #shown_option(name, declared[name])) end
   for _, name in ipairs(names) do
     local option = declared[name]

@@ -159,10 +159,14 @@ end
 
 -- ---- what is drawn and written ----
 
--- "France", or "France / Poland" where the prompts differ.
-local function position_text(results, p)
-  local clean, corrupt = results.clean.tokens[p]:gsub("^ ", ""), results.corrupt.tokens[p]:gsub("^ ", "")
-  return clean == corrupt and clean or ("%s / %s"):format(clean, corrupt)
+-- Labels of the positions: the clean token, and behind a slash the corrupt one where it is another.
+local function position_labels(results)
+  local labels = token_text.labels(results.clean.tokens, results.clean.massive)
+  for _, p in ipairs(results.differ) do
+    local label = labels[p + 1]
+    label.text = label.text .. "/" .. require("massact.plot").token(results.corrupt.tokens[p + 1]).text
+  end
+  return labels
 end
 
 ---A row a layer and position.
@@ -179,18 +183,36 @@ end
 
 M.columns = { "layer", "position", "clean_token", "corrupt_token", "recovered" }
 
+local function title(results)
+  local plot = require "massact.plot"
+  return ("%s, %s: %s, not %s"):format(results.model, results.options.point, plot.token(results.answer.token).text,
+    plot.token(results.wrong.token).text)
+end
+
+---What comes back by layer and position; massive tokens in red.
+---@return massact.Figure
+function M.figure(results)
+  local values, layers, labels, n = {}, {}, position_labels(results), #results.recovered
+  for i = 1, n do values[i], layers[i] = results.recovered[n + 1 - i], tostring(n - i) end
+  local fig = require("massact.plot").figure { title = title(results), x_label = "Token", y_label = "Layer Number",
+    width = math.min(24, math.max(7, 3 + 0.35 * #labels)), height = 3 + 0.2 * n }
+  return fig:heatmap { values = values, x_labels = labels, y_labels = layers, map = "coolwarm", square = false,
+    colorbar = "Recovered " .. results.options.metric:gsub("_", " ") }
+end
+
 ---What comes back by layer, at the positions where the prompts differ and at the last.
 ---@return massact.Figure
 function M.layers_figure(results)
-  local fig = require("massact.plot").figure { title = ("%s, %s"):format(results.model, results.options.point), x_label = "Layer Number",
+  local fig = require("massact.plot").figure { title = title(results), x_label = "Layer Number",
     y_label = "Recovered " .. results.options.metric:gsub("_", " "), integers = true }
   local positions, last, layers = table.move(results.differ, 1, math.min(4, #results.differ), 1, {}), #results.clean.tokens - 1, {}
+  local labels = position_labels(results)
   if positions[#positions] ~= last then positions[#positions + 1] = last end
   for l = 1, #results.recovered do layers[l] = l - 1 end
   for _, p in ipairs(positions) do
     local values = {}
     for l, by_position in ipairs(results.recovered) do values[l] = by_position[p + 1] end
-    fig:line { x = layers, y = values, label = ("position %d, %s"):format(p, position_text(results, p + 1)), marker = true }
+    fig:line { x = layers, y = values, label = ("position %d, %s"):format(p, labels[p + 1].text), marker = true }
   end
   return fig
 end

@@ -2,6 +2,7 @@
 -- Lists are Lua lists or tensors; NaN, nil and massact.null are gaps.  A label is text, or { text =, color =, bold = }.
 -- Colours have names (steelblue, orange, green, red, purple, gray, black ...) or are "#rrggbb".
 local core = require "massact.core"
+local keyed = require "massact.keyed"
 
 local M = {}
 
@@ -54,14 +55,6 @@ local function check(what, options)
   return options
 end
 
--- A copy with `more` set in it.
-local function with(options, more)
-  local out = {}
-  for key, value in pairs(options) do out[key] = value end
-  for key, value in pairs(more) do out[key] = value end
-  return out
-end
-
 -- ---- figures ----
 
 ---A new figure.  Sizes are inches; the axes hold what the marks show unless a range says otherwise; symlog is a log scale
@@ -85,7 +78,7 @@ end
 ---@return massact.Figure
 function Figure:line(options)
   check("line", options)
-  core.figure.add(self.handle, "line", with(options, { color = color_of(self, options.color) }))
+  core.figure.add(self.handle, "line", keyed.merged(options, { color = color_of(self, options.color) }))
   return self
 end
 
@@ -94,7 +87,7 @@ end
 ---@return massact.Figure
 function Figure:scatter(options)
   check("scatter", options)
-  core.figure.add(self.handle, "scatter", with(options, { color = color_of(self, options.color) }))
+  core.figure.add(self.handle, "scatter", keyed.merged(options, { color = color_of(self, options.color) }))
   return self
 end
 
@@ -107,7 +100,7 @@ function Figure:bars(options)
   local one = { values = options.values, errors = options.errors, color = options.color, label = options.label }
   for i, group in ipairs(options.groups or { one }) do
     check("bars: a group", group)
-    groups[i] = with(group, { color = color_of(self, group.color) })
+    groups[i] = keyed.merged(group, { color = color_of(self, group.color) })
   end
   core.figure.add(self.handle, "bars", { labels = options.labels, groups = groups })
   return self
@@ -119,7 +112,7 @@ end
 ---@return massact.Figure
 function Figure:histogram(options)
   check("histogram", options)
-  core.figure.add(self.handle, "histogram", with(options, { color = color_of(self, options.color) }))
+  core.figure.add(self.handle, "histogram", keyed.merged(options, { color = color_of(self, options.color) }))
   return self
 end
 
@@ -142,7 +135,7 @@ function Figure:heatmap(options)
     square = rows == columns
     self.cells = square and rows or nil
   end
-  core.figure.add(self.handle, "heatmap", with(options, { square = square, has_bar = bar ~= false,
+  core.figure.add(self.handle, "heatmap", keyed.merged(options, { square = square, has_bar = bar ~= false,
     bar_label = type(bar) ~= "boolean" and bar or nil }))
   return self
 end
@@ -154,7 +147,7 @@ end
 function Figure:bars3d(options)
   check("bars3d", options)
   self.cells = (type(options.values) == "table" or type(options.values) == "userdata") and #options.values or nil
-  core.figure.add(self.handle, "bars3d", with(options, { color = options.color or "royalblue" }))
+  core.figure.add(self.handle, "bars3d", keyed.merged(options, { color = options.color or "royalblue" }))
   return self
 end
 
@@ -163,7 +156,7 @@ end
 ---@return massact.Figure
 function Figure:hline(options)
   check("hline", options)
-  core.figure.add(self.handle, "rule", with(options, { color = options.color or "gray", vertical = false }))
+  core.figure.add(self.handle, "rule", keyed.merged(options, { color = options.color or "gray", vertical = false }))
   return self
 end
 
@@ -172,7 +165,7 @@ end
 ---@return massact.Figure
 function Figure:vline(options)
   check("vline", options)
-  core.figure.add(self.handle, "rule", with(options, { color = options.color or "gray", vertical = true }))
+  core.figure.add(self.handle, "rule", keyed.merged(options, { color = options.color or "gray", vertical = true }))
   return self
 end
 
@@ -212,7 +205,7 @@ function M.grid(figures, options)
   if math.type(columns) ~= "integer" or columns < 1 then error("grid: columns is a whole number, 1 or more", 2) end
   columns = math.min(columns, #figures)
   local width, height = panel_size(figures)
-  return setmetatable({ page = with(options, { figures = handles, columns = columns, width = options.width or width * columns,
+  return setmetatable({ page = keyed.merged(options, { figures = handles, columns = columns, width = options.width or width * columns,
     height = options.height or height * math.ceil(#figures / columns) + (options.title and 0.5 or 0) }) }, Grid)
 end
 

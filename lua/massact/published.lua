@@ -1,4 +1,5 @@
 -- A run's results beside what the paper's authors obtained for the same model (experiments/published.json).
+local keyed = require "massact.keyed"
 local massact = require "massact"
 
 local M = {}
@@ -26,10 +27,7 @@ end
 ---@param published table
 ---@return string[]
 function M.names(published)
-  local names = {}
-  for key in pairs(published) do names[#names + 1] = key end
-  table.sort(names)
-  return names
+  return keyed.keys(published)
 end
 
 -- The results' text that is the paper's data set: "wikitext-2-raw-test" is wikitext.

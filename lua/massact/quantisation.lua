@@ -168,9 +168,7 @@ end
 -- The massive tokens of each window.
 local function tokens_of(tokenizer, windows, positions)
   local list = core.json.array()
-  for w, of_window in ipairs(positions) do
-    list[w] = core.json.array(token_text.at(tokenizer, windows[w], of_window))
-  end
+  for w, of_window in ipairs(positions) do list[w] = core.json.array(token_text.at(tokenizer, windows[w], of_window)) end
   return list
 end
 
@@ -225,10 +223,10 @@ function M.figure(results)
   return fig:bars { labels = { "f32", "W" .. bits, "A" .. bits, ("W%dA%d"):format(bits, bits) }, groups = groups }
 end
 
----Largest magnitudes that the scales are made of, by layer; without markers: massive tokens kept out.
+---Largest magnitudes that the scales are made of, by layer; dashed: massive tokens kept out.
 ---@return massact.Figure
 function M.scales_figure(results)
-  local fig = require("massact.plot").figure { title = results.model, x_label = "Layer Number", y_label = "Largest magnitude (line alone: massive kept out)",
+  local fig = require("massact.plot").figure { title = results.model, x_label = "Layer Number", y_label = "Largest |input|",
     y_scale = "log", integers = true }
   local colors = { ["attn.norm"] = "green", ["attn.z"] = "gray", ["mlp.norm"] = "orange", ["mlp.act"] = "blue" }
   for _, input in ipairs(M.inputs) do
@@ -236,7 +234,8 @@ function M.scales_figure(results)
     for l = 1, lists and #lists.all or 0 do layers[l] = l - 1 end
     if lists then
       fig:line { x = layers, y = lists.all, label = input, color = colors[input], marker = true }
-      fig:line { x = layers, y = lists.kept_out, color = colors[input] }
+      local label = input == M.inputs[#M.inputs] and "massive kept out" or nil
+      fig:line { x = layers, y = lists.kept_out, label = label, color = colors[input], style = "dashed" }
     end
   end
   return fig

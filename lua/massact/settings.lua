@@ -1,4 +1,6 @@
 -- Settings of a function, given as a table: which there are, of which type, and what counts where one is not given.
+local keyed = require "massact.keyed"
+
 local M = {}
 
 ---@class massact.Setting
@@ -35,10 +37,7 @@ function M.take(what, given, declared)
   local values = {}
   for name in pairs(given or {}) do
     if not declared[name] then
-      local names = {}
-      for known in pairs(declared) do names[#names + 1] = known end
-      table.sort(names)
-      error(("%s: there is no option '%s'; there are %s"):format(what, tostring(name), table.concat(names, ", ")), 0)
+      error(("%s: there is no option '%s'; there are %s"):format(what, tostring(name), table.concat(keyed.keys(declared), ", ")), 0)
     end
   end
   for name, s in pairs(declared) do

@@ -3,6 +3,7 @@ local core = require "massact.core"
 local case_files = require "massact.sweep.case"
 local configs = require "massact.sweep.config"
 local data = require "massact.data"
+local keyed = require "massact.keyed"
 local options = require "massact.options"
 local pools = require "massact.sweep.pool"
 local show = require "massact.sweep.show"
@@ -84,10 +85,8 @@ end
 local function print_plan(cases, out, fresh)
   local rows = {}
   for i, case in ipairs(cases) do
-    local names, words = {}, {}
-    for name in pairs(case.options) do names[#names + 1] = name end
-    table.sort(names)
-    for k, name in ipairs(names) do words[k] = ("--%s %s"):format(name, case.options[name]) end
+    local words = {}
+    for k, name in ipairs(keyed.keys(case.options)) do words[k] = ("--%s %s"):format(name, case.options[name]) end
     rows[i] = { case.name, fresh[case] and "done" or "to run", data.stem(case.script), table.concat(words, " ") }
   end
   io.write(tables.plain({ "case", "state", "experiment", "options" }, rows))

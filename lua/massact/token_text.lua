@@ -61,4 +61,15 @@ function M.at(tokenizer, ids, positions)
   return list
 end
 
+---Labels for the axis of a picture, massive tokens in red.
+---@param tokens string[] texts
+---@param massive integer[] positions, from 0
+---@return table[]
+function M.labels(tokens, massive)
+  local plot, is_massive, labels = require "massact.plot", {}, {}
+  for _, p in ipairs(massive) do is_massive[p] = true end
+  for i, text in ipairs(tokens) do labels[i] = plot.token(text, { massive = is_massive[i - 1] }) end
+  return labels
+end
+
 return M

@@ -1,4 +1,5 @@
--- What it costs to stand on attn.received and attn.entropy, beside attn.probs: massact run tallies.lua MODEL [TOKENS [REPEATS]]
+-- What it costs to stand on attn.received and attn.entropy, beside attn.probs: massact run tallies.lua MODEL [TOKENS [REPEATS]].
+-- Seconds of processor time, so that a busy machine can tell; with OMP_NUM_THREADS=1, since threads that wait spin.
 local massact = require "massact"
 local path, length, repeats = arg[1], tonumber(arg[2] or 2048), tonumber(arg[3] or 7)
 local model = massact.load(path)
@@ -6,17 +7,17 @@ local ids = {}
 for i = 1, length do ids[i] = i * 7919 % model.vocab_size end
 local last = ("layers.%d.out"):format(model.n_layers - 1)
 
--- Median seconds of a pass through the layers; interleaved, since machines drift.
+-- Median of a pass through the layers; interleaved, since machines drift.
 local kinds = { { "nobody" }, { "attn.received", "received" }, { "attn.entropy", "entropy" }, { "both", "{received,entropy}" }, { "attn.probs", "probs" } }
 local times = {}
 model:forward(ids, { stop_at = last })
 for _ = 1, repeats do
   for i, kind in ipairs(kinds) do
     local hook <close> = kind[2] and model:point("layers.*.attn." .. kind[2]):hook(function() end) or nil
-    local before = massact.system.clock()
+    local before = os.clock()
     model:forward(ids, { stop_at = last })
     times[i] = times[i] or {}
-    table.insert(times[i], massact.system.clock() - before)
+    table.insert(times[i], os.clock() - before)
   end
 end
 for i, kind in ipairs(kinds) do

@@ -69,6 +69,7 @@ static const struct {
      "return function()\n"
      "  local probe <close> = m:point('layers.*.out'):probe { 'top3', 'median', 'mean' }\n"
      "  local hook <close> = m:point('layers.{0..1}.attn.probs'):hook(function(x, at) assert(at.name and x:sum():item()) end)\n"
+     "  local tally <close> = m:point('layers.*.attn.{received,entropy}'):hook(function(x) assert(x:sum():item() > 0) end)\n"
      "  do\n"
      "    local patch <close> = m:point('layers.0.out'):patch { positions = { 0 }, dims = { 1, 2 }, to = 0 }\n"
      "    assert(m:forward({ { 1, 2, 3 }, { 4, 5, 6 } }, { logits = true, capture = { 'layers.*.mid' } })['layers.1.mid'])\n"
@@ -88,6 +89,20 @@ static const struct {
      "  local bars = plot.figure { y_label = 'p', y_scale = 'log' }\n"
      "  bars:bars { labels = { 'x', 'y' }, groups = { { label = 'g', values = { 1, 200 } } } }\n"
      "  bars:save(path .. '.png')\n"
+     "end\n"},
+    {"kinds of marks",
+     "local massact, tests, path = ...\n"
+     "local plot = require 'massact.plot'\n"
+     "return function()\n"
+     "  local size = { width = 2, height = 1.5 }\n"
+     "  local all = plot.figure(size):scatter { x = { 1, 2 }, y = { 1, 3 }, label = 'a' }:histogram { values = { 1, 2, 2 }, bins = 2 }\n"
+     "  all:hline { y = 1 }:vline { x = 1 }:note { x = 1, y = 1, text = 't' }:line { x = { 1, 2 }, y = { 1, 2 }, low = { 0, 1 }, high = { 2, 3 } }\n"
+     "  local map = plot.figure(size):heatmap { values = { { 1, 2 }, { 3, 4 } }, x_labels = { 'a', { 1, plot.token ' b' } }, colorbar = 'c' }\n"
+     "  local bars = plot.figure(size):bars3d { values = massact.ones(2, 3), x_labels = { 'a', 'b' }, z_label = 'z' }\n"
+     "  local grid = plot.grid({ all, map, bars }, { columns = 2, width = 3, height = 2, title = 't', legend = 'shared', share_x = true })\n"
+     "  assert(#plot.texts(grid) > 9)\n"
+     "  grid:save(path .. '.png', { dpi = 40 })\n"
+     "  assert(plot.read(path .. '.png').width == 120)\n"
      "end\n"},
 };
 enum { N_SCENARIOS = sizeof scenarios / sizeof scenarios[0] };

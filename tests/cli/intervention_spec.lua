@@ -55,12 +55,12 @@ describe("experiments/intervention.lua", function()
       r.timings = nil
       return massact.json.text(r)
     end
-    local options = "--context_length 128 --save_dir " .. folder
+    local options, began = "--context_length 128 --save_dir " .. folder, massact.system.clock()
     assert.equal(0, (run(options)))
-    local whole, resumed = results(), 0
-    for i = 1, 6 do
+    local took, whole, resumed = massact.system.clock() - began, results(), 0
+    for i = 1, 9 do
       os.remove(base .. "results.json")
-      os.execute(("timeout -s KILL %g %s run %s %s >/dev/null 2>&1"):format(0.1 * i, bin, experiment, options))
+      os.execute(("timeout -s KILL %g %s run %s %s >/dev/null 2>&1"):format(took * i / 10, bin, experiment, options))
       local left = io.open(base .. "intervention.unfinished.jsonl")
       if left then
         local lines = 0

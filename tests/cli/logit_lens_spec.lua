@@ -83,6 +83,27 @@ describe("the logit lens", function()
     end
   end)
 
+  it("is drawn with every prediction in its cell, and massive tokens in red", function()
+    local texts = { [" a"] = "\u{2423}a", ["\n"] = "\\n", ["overwhelming"] = "overwhelm\u{2026}", ["tenletters"] = "tenletters", b = "b", c = "c" }
+    local results = { model = "m", sentence = { ids = { 1, 2 }, tokens = { "<s>", " x" }, massive = { 0 } }, rows = {
+      { layer = "embed", token = { " a", "\n" }, probability = { 0.1, 0.9 }, entropy = { 3, 1 } },
+      { layer = "0", token = { "overwhelming", "tenletters" }, probability = { 0.2, 0.3 }, entropy = { 2, 2 } },
+      { layer = "1", token = { "b", "c" }, probability = { 0.2, 0.3 }, entropy = { 2, 2 } } } }
+    for show, label in pairs { probability = "Probability of the likeliest token", entropy = "Entropy, nats" } do
+      local seen = {}
+      for _, text in ipairs(massact.plot.texts(lens.figure(results, show))) do seen[text] = true end
+      for _, text in pairs(texts) do assert(seen[text], text) end
+      for _, text in ipairs { "<s>", "\u{2423}x", "embed", "0", "1", label } do assert(seen[text], text) end
+    end
+    local labels = require("massact.token_text").labels(results.sentence.tokens, results.sentence.massive)
+    assert.same({ "red", true, nil }, { labels[1].color, labels[1].bold, labels[2].color })
+    for i = 3, 400 do results.sentence.ids[i], results.sentence.tokens[i] = 3, "y" end -- too long for texts
+    for _, row in ipairs(results.rows) do
+      for i = 3, 400 do row.token[i], row.probability[i] = "z", 0.5 end
+    end
+    for _, text in ipairs(massact.plot.texts(lens.figure(results, "probability"))) do assert(text ~= "z") end
+  end)
+
   it("takes a sentence of one token, which nothing follows", function()
     local rows = lens.measure(load "gpt2", { 7 })
     assert.same({ {}, {}, nil }, { rows[1].next_rank, rows[1].next_probability, rows[1].loss })
@@ -106,7 +127,7 @@ describe("experiments/logit_lens.lua", function()
     assert.same(pass.logits[0]:argmax(-1):totable(), table.move(last.top, 1, #last.top, 1, {}))
     assert.matches(("  3     loss %-6.4g"):format(last.loss):gsub("%.", "%%."), out)
     assert.equal(1 + 5 * 14, select(2, shell.slurp(base .. "logit_lens.csv"):gsub("\n", "")))
-    for _, file in ipairs { "logit_lens_rank.png" } do
+    for _, file in ipairs { "logit_lens_rank.png", "logit_lens.png" } do
       local picture = shell.slurp(base .. file)
       os.remove(base .. file)
       assert.equal(0, (shell.massact(("run %s --redraw %s"):format(script, base))))

@@ -111,7 +111,7 @@ describe("experiments/patching.lua", function()
       assert.near(1, r.recovered[4][13], 1e-3)
       for l = 1, 4 do for p = 1, 9 do assert.near(0, r.recovered[l][p], 1e-3) end end
       assert.equal(1 + 4 * 13, select(2, shell.slurp(base .. "patching.csv"):gsub("\n", "")))
-      for _, file in ipairs { "patching_layers.png" } do
+      for _, file in ipairs { "patching.png", "patching_layers.png" } do
         local picture = shell.slurp(base .. file)
         os.remove(base .. file)
         assert.equal(0, (shell.massact(("run %s --redraw %s"):format(script, base))))
@@ -119,6 +119,18 @@ describe("experiments/patching.lua", function()
       end
     end)
   end
+
+  it("draws tokens of both prompts where they differ", function()
+    assert.same({ 0, "" }, { run "--clean 'the old king' --corrupt 'the old ring' --answer ' ' --wrong s" })
+    for _, draw in ipairs { "figure", "layers_figure" } do
+      local seen = {}
+      for _, text in ipairs(massact.plot.texts(patching[draw](massact.json.load(base .. "patching.json")))) do seen[text] = true end
+      assert(seen["model, out: \u{2423}, not s"])
+      for _, text in ipairs(draw == "figure" and { "k/r", "<s>", "Recovered logit difference" } or { "position 9, k/r", "position 12, g" }) do
+        assert(seen[text], text)
+      end
+    end
+  end)
 
   it("chooses answers by itself, and looks at branches", function()
     for _, point in ipairs { "attn.out", "mlp.out" } do

@@ -110,6 +110,28 @@ describe("tallies of attention", function()
     late:remove()
   end)
 
+  it("leave the gradients of a loss alone", function()
+    local trained = massact.load(massact.home .. "/experiments/default/model")
+    for _, p in trained:params() do p:requires_grad(true) end
+    local function gradients(watched)
+      local hook <close> = watched and trained:point(watched):hook(function() end) or nil
+      trained:loss(ids):backward()
+      local found, n = {}, 0
+      for name, p in trained:params() do
+        found[name], n = p.grad:clone(), n + 1
+        p:zero_grad()
+      end
+      return found, n
+    end
+    local plain, n = gradients()
+    assert(n > 10)
+    for name, grad in pairs(gradients "layers.*.attn.{received,entropy}") do assert.is_true(grad == plain[name], name) end
+    -- Where probabilities are seen the way back goes over all keys, not block by block: other sums.
+    for name, grad in pairs(gradients "layers.*.attn.{received,probs}") do
+      assert((grad - plain[name]):abs():max():item() <= 2e-6 * plain[name]:abs():max():item(), name)
+    end
+  end)
+
   it("need no memory of T x T", function()
     local script = os.tmpname()
     massact.system.write(script, [[

@@ -24,7 +24,7 @@ describe("documentation", function()
   local objects = { Tensor = massact.tensor(1), Model = model, Point = model:point "embed", Handle = model:point("embed"):hook(print),
     Checkpoint = model.checkpoint, Tokenizer = model.tokenizer, Cache = model:cache(1), TextFile = core.text.open(massact.home .. "/README.md"), Writer = core.checkpoint.write_safetensors(os.tmpname(), {}),
     Process = core.process.start({ "true" }, {}, "/dev/null"), Lock = core.process.lock(os.tmpname()),
-    Trainer = core.tokenizer.trainer "gpt2", TokenWriter = core.tokens.write(os.tmpname(), model.tokenizer, {}) }
+    TokenizerTrainer = core.tokenizer.trainer "gpt2", TokenWriter = core.tokens.write(os.tmpname(), model.tokenizer, {}) }
   local token_file = os.tmpname()
   core.tokens.write(token_file, model.tokenizer, {}):commit()
   objects.TokenFile = core.tokens.open(token_file)

@@ -435,7 +435,9 @@ describe("backward", function()
     local before = massact.system.peak_memory()
     for _ = 1, 200 do step():backward() end
     for _ = 1, 200 do step() end -- never gone back through
-    assert(massact.system.peak_memory() - before < 2 * 2 ^ 20, "memory grows")
+    -- AddressSanitizer keeps what is freed for a while, and tells leaks itself.
+    local allowed = os.getenv "LSAN_OPTIONS" and 512 or 2
+    assert(massact.system.peak_memory() - before < allowed * 2 ^ 20, "memory grows")
   end)
 
   it("survives graphs of any depth, gone back through or not", function()

@@ -66,8 +66,8 @@ describe("training data:", function()
     it("holds what encoding each text as a whole gives, though long ones are cut", function()
       local text = helper.slurp(massact.home .. "/experiments/default/text.txt")
       -- Lines that begin with blanks, blank lines, line ends of Windows; and past the size at which texts are cut.
-      text = (text .. "  indented\r\n\r\n\t\n12345\n. . .\n" .. text):rep(45)
-      assert(#text > 800000)
+      text = (text .. "  indented\r\n\r\n\t\n12345\n. . .\n" .. text):rep(30)
+      assert(#text > 550000)
       local long = file_of(text, "long.txt")
       local n_cut = 0
       for _, name in ipairs(massact.system.list(tests .. "/golden/tokenizers")) do
@@ -297,6 +297,23 @@ describe("training data:", function()
       local out = model:forward(ids, { loss = true })
       assert.near(model:forward(ids:totable(), { loss = true }).loss, out.loss, 1e-12)
       assert(out.loss > 0 and out.loss < 6)
+    end)
+
+    it("feeds training, which goes on with the batches that were next", function()
+      local model = massact.load(massact.home .. "/experiments/default/model")
+      massact.tokens.write(path, model.tokenizer, massact.home .. "/experiments/default/text.txt")
+      local function train(name, callbacks)
+        local function batches(split) return massact.loader { files = path, context = 32, batch = 2, split = split, held_out = 0.02, targets = true } end
+        return massact.train { model = massact.load(massact.home .. "/experiments/default/model"), loader = batches "train", evaluation = batches "eval",
+          steps = 6, folder = folder .. "/" .. name, checkpoint_every = 2, callbacks = callbacks }
+      end
+      local whole = train "whole"
+      assert.equal(6 * 2 * 32, whole.tokens)
+      refused("stop here", train, "run", { before_step = function(t) if t.step == 3 then error("stop here", 0) end end })
+      local resumed = train "run"
+      assert.equal(12, resumed.loader.position)
+      assert.equal(whole.loss, resumed.loss)
+      assert.equal(whole.evaluation_loss, resumed.evaluation_loss)
     end)
 
     it("refuses in one line what cannot be", function()

@@ -68,10 +68,33 @@ describe("lua/README.md", function()
     assert.near(expected.loss:get(0), out.loss, 1e-5)
   end)
 
+  it("trains a model", function()
+    local folder, block = shell.folder(), nil
+    for _, each in ipairs(blocks) do if each:find("massact.train {", 1, true) then block = each end end
+    block = block:gsub('"tokens.bin"', ("%q"):format(folder .. "/tokens.bin")):gsub('"run"', ("%q"):format(folder .. "/run"))
+    local printed
+    assert(load(block, "=lua/README.md", "t", setmetatable({ print = function(...) printed = { ... } end }, { __index = _G })))()
+    assert(printed[1] < 4 and printed[2] < 4, table.concat(printed, " "))
+    assert.is_true(massact.system.exists(folder .. "/run/step-30/model.safetensors"))
+    os.execute("rm -r " .. folder)
+  end)
+
   it("draws a figure in a few lines", function()
     local folder = shell.folder()
     assert(load(drawn_in(folder, blocks[1]), "=lua/README.md", "t"))()
     assert.equal("\137PNG", shell.slurp(folder .. "/magnitude.png"):sub(1, 4))
+    os.execute("rm -r " .. folder)
+  end)
+
+  it("draws every kind of mark", function()
+    local folder = shell.folder()
+    local code = blocks[2]:gsub('"kinds.png"', ("%q"):format(folder .. "/kinds.png"))
+    assert(load(code, "=lua/README.md", "t"))()
+    local picture = massact.plot.read(folder .. "/kinds.png")
+    assert(picture.width > 1000 and picture.height > 800)
+    for name in pairs(getmetatable(massact.plot.figure {}).__index) do
+      assert(name == "save" or name == "vline" or name == "__index" or blocks[1]:find(":" .. name, 1, true) or code:find(":" .. name, 1, true), name)
+    end
     os.execute("rm -r " .. folder)
   end)
 end)

@@ -169,13 +169,18 @@ describe("training a tokenizer", function()
     for i = 1, 400000 do words[i] = ("%x"):format(math.random(0)):gsub("%d", { ["0"] = "g", ["1"] = "h", ["2"] = "i" }) end
     local text = file_of(table.concat(words, " "), "hex.txt")
     local out, seen = folder .. "/interrupted", {}
-    for _, seconds in ipairs { 0.1, 1 } do
+    -- How long it takes depends on the machine: a run that was done before the signal does not count.
+    for _, seconds in ipairs { 0.1, 0.3, 0.5, 0.7, 0.9 } do
       local status, _, message = helper.run(("timeout --foreground --preserve-status -s INT %s %s run %s/experiments/train_tokenizer.lua"
         .. " --data %s --vocab_size 400000 --out %s"):format(seconds, helper.bin, massact.home, text, out))
-      seen[#seen + 1] = { status, message }
-      assert.is_false(massact.system.exists(out))
+      if status ~= 0 then
+        seen[#seen + 1] = { status, message }
+        assert.is_false(massact.system.exists(out))
+      end
+      os.execute("rm -rf " .. out)
     end
-    assert.same({ { 130, "massact: interrupted\n" }, { 130, "massact: interrupted\n" } }, seen)
+    assert(#seen >= 1)
+    for _, each in ipairs(seen) do assert.same({ 130, "massact: interrupted\n" }, each) end
   end)
 
   it("refuses in one line what cannot be", function()

@@ -15,14 +15,15 @@ trap 'rm -rf "$folder"' EXIT
 mkdir "$folder/common" "$folder/native"
 link_headers() { # FROM TO
   for header in "$1"/lua5.4* "$1"/cairo "$1"/png*.h "$1"/libpng* "$1"/pcre2.h "$1"/utf8proc.h "$1"/jansson*.h "$1"/openssl "$1"/histedit.h \
-    "$1"/editline "$1"/freetype2 "$1"/pixman-1; do
+    "$1"/editline "$1"/freetype2 "$1"/pixman-1 "$1"/pango-1.0 "$1"/glib-2.0 "$1"/harfbuzz "$1"/fribidi; do
     [ ! -e "$header" ] || ln -s "$header" "$2/"
   done
 }
 link_headers /usr/include "$folder/common"
 native=$(cc -print-multiarch 2>/dev/null || true)
 [ -z "$native" ] || link_headers "/usr/include/$native" "$folder/native"
-flags=$(pkg-config --cflags lua5.4 cairo libpng libpcre2-8 libutf8proc jansson libedit libcrypto | sed "s|-I/usr/include/|-isystem $folder/common/|g")
+flags=$(pkg-config --cflags lua5.4 pangocairo cairo libpng libpcre2-8 libutf8proc jansson libedit libcrypto |
+  sed "s|-I/usr/include/|-isystem $folder/common/|g; s|-I/|-isystem /|g")
 
 failed=0
 n=0

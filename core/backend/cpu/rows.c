@@ -39,12 +39,10 @@ static inline float exp_of(float x) {
 
 /* Of positive normal numbers: x = 2^e m with m in [sqrt 1/2, sqrt 2). */
 static inline float log_of(float x) {
-  uint32_t bits = ma_f32_bits(x);
-  float e = (float)((int32_t)(bits >> 23) - 126);
-  float m = ma_f32_of_bits((bits & 0x7FFFFFu) | 0x3F000000u);
-  e = m < 0.70710678f ? e - 1.0f : e;
-  m = m < 0.70710678f ? m + m : m;
-  m -= 1.0f;
+  const uint32_t root_half = 0x3F3504F3; /* the bits of sqrt 1/2: exponents counted from there need no branch */
+  uint32_t bits = ma_f32_bits(x) - root_half;
+  float e = (float)((int32_t)bits >> 23);
+  float m = ma_f32_of_bits((bits & 0x7FFFFFu) + root_half) - 1.0f;
   float z = m * m;
   float p = 7.0376836292e-2f;
   p = p * m - 1.1514610310e-1f;
@@ -419,8 +417,11 @@ static double entropy(const float *p, size_t n) {
   double lanes[LANES] = {0}, sum = 0;
   size_t whole = n - n % LANES;
   for (size_t i = 0; i < whole; i += LANES) {
+    float terms[LANES]; /* a loop of one width each is what vectorises */
 #pragma omp simd
-    for (size_t j = 0; j < LANES; j++) lanes[j] -= (double)plogp_of(p[i + j]);
+    for (size_t j = 0; j < LANES; j++) terms[j] = plogp_of(p[i + j]);
+#pragma omp simd
+    for (size_t j = 0; j < LANES; j++) lanes[j] -= (double)terms[j];
   }
   for (size_t j = 0; whole + j < n; j++) lanes[j] -= (double)plogp_of(p[whole + j]);
   for (size_t j = 0; j < LANES; j++) sum += lanes[j];

@@ -139,14 +139,14 @@ function TokenWriter:commit() end
 function TokenWriter:close() end
 
 ---Text becoming a tokenizer (for lua/massact/tokenizer.lua): core.tokenizer.trainer(pattern).
----@class massact.Trainer
-local Trainer = {}
+---@class massact.TokenizerTrainer
+local TokenizerTrainer = {}
 
 ---The next part of a document.  Fails for what is not UTF-8.
 ---@param text string
 ---@param ends? boolean the document ends with it
 ---@param where? string names the text in messages
-function Trainer:add(text, ends, where) end
+function TokenizerTrainer:add(text, ends, where) end
 
 ---Merges until there are vocab_size tokens or no pair occurs min_frequency times; once.
 ---@param vocab_size integer
@@ -154,9 +154,9 @@ function Trainer:add(text, ends, where) end
 ---@param special string[]
 ---@return string[] tokens by id + 1
 ---@return string[] merges "left right", by rank
-function Trainer:finish(vocab_size, min_frequency, special) end
+function TokenizerTrainer:finish(vocab_size, min_frequency, special) end
 
-function Trainer:close() end
+function TokenizerTrainer:close() end
 
 ---A text file, plain, gzip or zstandard, read front to back (for lua/massact/data.lua).
 ---@class massact.TextFile

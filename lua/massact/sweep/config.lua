@@ -1,5 +1,6 @@
 -- What a sweep's config says, checked before anything runs, and the cases that it means.
 local core = require "massact.core"
+local keyed = require "massact.keyed"
 local options = require "massact.options"
 local scripts = require "massact.scripts"
 
@@ -51,26 +52,13 @@ end
 
 -- ---- combining ----
 
-local function sorted(t)
-  local list = {}
-  for key in pairs(t) do list[#list + 1] = key end
-  table.sort(list)
-  return list
-end
-
-local function merged(...)
-  local all = {}
-  for _, each in ipairs { ... } do for key, value in pairs(each) do all[key] = value end end
-  return all
-end
-
 -- Every combination of the lists in `cross`; the last name varies fastest.
 local function combinations(cross)
   local all = { {} }
-  for _, name in ipairs(sorted(cross)) do
+  for _, name in ipairs(keyed.keys(cross)) do
     local longer = {}
     for _, given in ipairs(all) do
-      for _, value in ipairs(cross[name]) do longer[#longer + 1] = merged(given, { [name] = value }) end
+      for _, value in ipairs(cross[name]) do longer[#longer + 1] = keyed.merged(given, { [name] = value }) end
     end
     all = longer
   end
@@ -90,7 +78,7 @@ end
 -- A case's name, which is its folder's: what varies, by the last part of paths.
 local function name_of(label, varied)
   local parts = { label }
-  for _, key in ipairs(sorted(varied)) do
+  for _, key in ipairs(keyed.keys(varied)) do
     local value = text_of(varied[key]):gsub("/+$", ""):match "[^/]*$"
     parts[#parts + 1] = key == "experiment" and value or key .. "=" .. value
   end
@@ -152,10 +140,10 @@ function M.load(path, set)
   local cases, known = {}, {}
   for _, entry in ipairs(config.cases and #config.cases > 0 and config.cases or { {} }) do
     for _, combination in ipairs(combinations(config.cross or {})) do
-      local own = merged(entry)
+      local own = keyed.merged(entry)
       own.name = nil
-      local case = { label = entry.name, all = merged({ experiment = config.experiment }, config.fixed or {}, combination, own),
-        varied = merged(combination, own) }
+      local case = { label = entry.name, all = keyed.merged({ experiment = config.experiment }, config.fixed or {}, combination, own),
+        varied = keyed.merged(combination, own) }
       case.name = name_of(entry.name, entry.name and combination or case.varied)
       local is_excluded = false
       for _, each in ipairs(config.exclude or {}) do is_excluded = is_excluded or matches(case, each) end

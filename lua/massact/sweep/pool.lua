@@ -2,6 +2,7 @@
 -- go on.  Closing the pool ends what still runs: first as Ctrl-C does, so that runs keep what they have, then for good.
 local core = require "massact.core"
 local case_files = require "massact.sweep.case"
+local keyed = require "massact.keyed"
 
 local M = {}
 
@@ -24,10 +25,7 @@ function M.new(options) return setmetatable({ options = options, running = {} },
 
 local function command_of(case, folder)
   local words = { core.system.executable(), "run", case.script }
-  local names = {}
-  for name in pairs(case.options) do names[#names + 1] = name end
-  table.sort(names)
-  for _, name in ipairs(names) do
+  for _, name in ipairs(keyed.keys(case.options)) do
     words[#words + 1] = ("--%s=%s"):format(name, case.options[name])
   end
   if not case.declared or case.declared.save_dir then words[#words + 1] = "--save_dir=" .. folder end
@@ -60,7 +58,8 @@ local function start(self, case)
   local made_by = case_files.made_by(case, o.hash)
   core.system.write(folder .. "/log.txt", "")
   local process = core.process.start(command_of(case, folder),
-    { "MASSACT_PARENT=" .. core.process.id(), "OMP_NUM_THREADS=" .. o.threads }, folder .. "/log.txt", lock)
+    -- Threads that wait leave the processors to the other cases.
+    { "MASSACT_PARENT=" .. core.process.id(), "OMP_NUM_THREADS=" .. o.threads, "OMP_WAIT_POLICY=passive" }, folder .. "/log.txt", lock)
   self.running[#self.running + 1] = { case = case, folder = folder, lock = lock, process = process, made_by = made_by,
     since = core.system.clock() }
   return true

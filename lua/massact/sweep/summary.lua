@@ -1,6 +1,7 @@
 -- What a sweep found: a row a case, in the plan's order, the same bytes however often it was interrupted.
 local core = require "massact.core"
 local case_files = require "massact.sweep.case"
+local keyed = require "massact.keyed"
 local tables = require "massact.tables"
 
 local M = {}
@@ -66,13 +67,6 @@ local function cells_of(results, wanted)
   return cells
 end
 
-local function sorted(set)
-  local list = {}
-  for key in pairs(set) do list[#list + 1] = key end
-  table.sort(list)
-  return list
-end
-
 local function text_of(value) return type(value) == "table" and table.concat(value, ",") or value end
 
 ---The rows of all cases: those that have ended, and those that wait.
@@ -90,7 +84,7 @@ function M.gather(out, cases, wanted)
     for key in pairs(case.varied) do varied[key] = true end
     for key in pairs(entries[i].results) do found[key] = true end
   end
-  local options, paths = sorted(varied), wanted or sorted(found)
+  local options, paths = keyed.keys(varied), wanted or keyed.keys(found)
   local columns = { "case", "state" }
   table.move(options, 1, #options, #columns + 1, columns)
   table.move(paths, 1, #paths, #columns + 1, columns)

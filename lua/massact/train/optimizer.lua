@@ -1,5 +1,6 @@
 -- Optimisers: AdamW and SGD with momentum over a model's parameters, in groups; with 16-bit weights over f32 master copies.
 local core = require "massact.core"
+local keyed = require "massact.keyed"
 
 local M = {}
 
@@ -58,10 +59,8 @@ function M.new(model, options)
     o[key] = value
   end
   if not kinds[o.kind] then error(("optimizer: there are adamw and sgd, not '%s'"):format(tostring(o.kind)), 2) end
-  local entries, parameters, names = {}, model:parameters(), {}
-  for name in pairs(parameters) do names[#names + 1] = name end
-  table.sort(names)
-  for _, name in ipairs(names) do entries[#entries + 1] = entry_of(name, parameters[name], o) end
+  local entries, parameters = {}, model:parameters()
+  for _, name in ipairs(keyed.keys(parameters)) do entries[#entries + 1] = entry_of(name, parameters[name], o) end
   return setmetatable({ options = o, entries = entries, step_count = 0 }, Optimizer)
 end
 
