@@ -2,6 +2,7 @@
 #include "base/memory.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -58,12 +59,15 @@ ma_status ma_resize(void **block, size_t count, size_t size, ma_error *err) {
 }
 
 ma_status ma_alloc_aligned(void **out, size_t bytes, ma_error *err) {
-  enum { ALIGNMENT = 64 };
+  enum { LINE = 64, HUGE_PAGE = 2 << 20 };
   *out = NULL;
-  if (bytes > SIZE_MAX - ALIGNMENT || fails_now()) return out_of_memory(err, bytes);
-  size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-  *out = counted(aligned_alloc(ALIGNMENT, rounded ? rounded : ALIGNMENT));
-  return *out ? MA_OK : out_of_memory(err, bytes);
+  if (bytes > SIZE_MAX - HUGE_PAGE || fails_now()) return out_of_memory(err, bytes);
+  size_t alignment = bytes >= 16 * (size_t)HUGE_PAGE ? HUGE_PAGE : LINE;
+  size_t rounded = (bytes + LINE - 1) / LINE * LINE;
+  *out = counted(aligned_alloc(alignment, rounded ? rounded : LINE));
+  if (!*out) return out_of_memory(err, bytes);
+  if (alignment == HUGE_PAGE) madvise(*out, rounded / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* a wish; refusal is fine */
+  return MA_OK;
 }
 
 void ma_free(void *block) {

@@ -80,6 +80,7 @@ int bind_push_grad(lua_State *L) {
   ma_tensor *out = bind_new_tensor(L);
   if (ma_tensor_grad(out, t, &err) != MA_OK) return bind_raise(L, &err);
   if (!out->storage) lua_pushnil(L);
+  else bind_filled_tensor(L, out); /* it keeps the gradient's memory, whatever becomes of the parameter */
   return 1;
 }
 

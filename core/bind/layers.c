@@ -133,8 +133,8 @@ static int t_cross_entropy(lua_State *L) {
   return bind_made_tensor(L, ma_cross_entropy(bind_new_tensor(L), logits, targets, &err), &err);
 }
 
-/* x:linear_cross_entropy(weight, targets, {bias =, scale =, softcap =}?) */
-static int t_linear_cross_entropy(lua_State *L) {
+/* x:linear_cross_entropy(weight, targets, {bias =, scale =, softcap =}?), x:mean_cross_entropy(...) */
+static int from_hidden(lua_State *L, bool is_mean) {
   static const char *const keys[] = {"bias", "scale", "softcap", NULL};
   ma_error err;
   ma_logits_how how = {.scale = 1};
@@ -147,8 +147,13 @@ static int t_linear_cross_entropy(lua_State *L) {
     how.softcap = (float)number_field(L, 4, "softcap", 0);
     bias = tensor_field(L, 4, "bias");
   }
-  return bind_made_tensor(L, ma_linear_cross_entropy(bind_new_tensor(L), x, weight, bias, targets, &how, &err), &err);
+  ma_tensor *out = bind_new_tensor(L);
+  return bind_made_tensor(L, is_mean ? ma_mean_cross_entropy(out, NULL, x, weight, bias, targets, &how, &err)
+                                     : ma_linear_cross_entropy(out, x, weight, bias, targets, &how, &err), &err);
 }
+
+static int t_linear_cross_entropy(lua_State *L) { return from_hidden(L, false); }
+static int t_mean_cross_entropy(lua_State *L) { return from_hidden(L, true); }
 
 /* ---- experts ---- */
 
@@ -183,6 +188,7 @@ void bind_open_layers(lua_State *L) {
                                      {"attention_mix", t_attention_mix},
                                      {"cross_entropy", t_cross_entropy},
                                      {"linear_cross_entropy", t_linear_cross_entropy},
+                                     {"mean_cross_entropy", t_mean_cross_entropy},
                                      {"route", t_route},
                                      {"add_rows", t_add_rows},
                                      {NULL, NULL}};

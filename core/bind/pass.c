@@ -195,9 +195,10 @@ static double mean_loss(const ma_tensor *losses) {
 }
 
 /* The mean loss: a number, or (on the tape) a tensor of one. */
-static void push_loss(lua_State *L, const bind_pass *p, bool is_tensor) {
+static void push_loss(lua_State *L, bind_pass *p, bool is_tensor) {
   ma_error err;
-  if (!is_tensor) lua_pushnumber(L, mean_loss(&p->result.losses));
+  if (p->result.mean.storage) push_moved(L, &p->result.mean);
+  else if (!is_tensor) lua_pushnumber(L, mean_loss(&p->result.losses));
   else if (ma_reduce(bind_new_tensor(L), MA_REDUCE_mean, &p->result.losses, MA_ALL, false, &err) != MA_OK) bind_raise(L, &err);
 }
 
@@ -212,7 +213,7 @@ static void push_result(lua_State *L, bind_pass *p, bool wants_loss, bool wants_
     push_moved(L, &p->result.logits);
     lua_setfield(L, -2, "logits");
   }
-  if (!p->result.losses.storage) return;
+  if (!p->result.losses.storage && !p->result.mean.storage) return;
   if (wants_loss) {
     push_loss(L, p, has_gradient);
     lua_setfield(L, -2, "loss");
@@ -258,11 +259,12 @@ int bind_model_forward(lua_State *L) {
   read_captures(L, p);
   bool wants_loss = option(L, "loss"), wants_each = option(L, "token_losses");
   request = (ma_request){.ids = p->ids, .n_sequences = p->n_sequences, .n_tokens = p->n_tokens,
-                         .wants_logits = option(L, "logits"), .wants_losses = wants_loss || wants_each};
+                         .wants_logits = option(L, "logits"), .wants_losses = wants_each, .wants_mean = wants_loss};
   bool has_gradient = read_grad(L, &request);
   request.recomputes = option(L, "checkpoint");
   p->capture.is_recorded = request.is_recorded;
-  if (request.wants_losses && p->n_tokens < 2) return bind_error(L, "a loss needs at least two tokens");
+  if (!request.is_recorded) request.wants_losses |= wants_loss;
+  if ((wants_loss || wants_each) && p->n_tokens < 2) return bind_error(L, "a loss needs at least two tokens");
   if (bind_field(L, 3, "stop_at") != LUA_TNIL) {
     stop = one_place(L, "stop_at");
     request.stop = &stop;
@@ -288,7 +290,8 @@ int bind_model_forward(lua_State *L) {
   if (p->is_captured) ma_visitors_detach(&m->model->visitors, &p->capture.visitor);
   p->is_captured = false;
   if (st != MA_OK) return raise_failure(L, &err);
-  size_t saved = p->result.losses.storage ? ma_tape_bytes(&p->result.losses) : p->result.logits.storage ? ma_tape_bytes(&p->result.logits) : 0;
+  const ma_tensor *end = p->result.mean.storage ? &p->result.mean : p->result.losses.storage ? &p->result.losses : &p->result.logits;
+  size_t saved = end->storage ? ma_tape_bytes(end) : 0;
   push_result(L, p, wants_loss, wants_each, has_gradient);
   bind_charge(L, saved);
   return 1;

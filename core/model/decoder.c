@@ -213,7 +213,7 @@ done:
 /* ---- out of the residual stream ---- */
 
 /* -log p(id[t + 1]) of every position but the last of each sequence: `losses` [B T - 1], new. */
-static ma_status losses(ma_pass *pass, ma_tensor *out, const ma_tensor *hidden, const ma_tensor *logits,
+static ma_status losses(ma_pass *pass, ma_result *out, const ma_tensor *hidden, const ma_tensor *logits,
                         ma_error *err) {
   ma_status st = MA_OK;
   const ma_spec *s = pass->spec;
@@ -232,6 +232,13 @@ static ma_status losses(ma_pass *pass, ma_tensor *out, const ma_tensor *hidden, 
   }
   MA_TRY(ma_pass_take_shape(pass, &each, 1, flat, err));
   MA_TRY(ma_tensor_reshape(&here, &targets, 1, flat, err));
+  if (pass->is_recorded && !pass->request->wants_losses && !logits) {
+    MA_TRY(ma_tensor_reshape(&rows, hidden, 2, matrix, err));
+    MA_TRY(ma_pass_weight(pass, &weight, MA_SLOT_HEAD, -1, err));
+    MA_TRY(ma_pass_weight(pass, &bias, MA_SLOT_HEAD_BIAS, -1, err));
+    MA_TRY(ma_mean_cross_entropy(&out->mean, NULL, &rows, weight, bias, &here, &how, err));
+    goto done;
+  }
   if (logits) {
     MA_TRY(ma_tensor_reshape(&rows, logits, 2, matrix, err));
     MA_TRY(ma_cross_entropy(&each, &rows, &here, err));
@@ -244,7 +251,8 @@ static ma_status losses(ma_pass *pass, ma_tensor *out, const ma_tensor *hidden, 
   ma_tensor_release(&rows);
   MA_TRY(ma_tensor_reshape(&rows, &each, 2, shape, err));
   MA_TRY(ma_tensor_narrow(&all, &rows, 1, 0, pass->T - 1, err));
-  MA_TRY(ma_tensor_convert(out, &all, MA_F32, err));
+  MA_TRY(ma_tensor_convert(&out->losses, &all, MA_F32, err));
+  if (pass->is_recorded && pass->request->wants_mean) MA_TRY(ma_reduce(&out->mean, MA_REDUCE_mean, &out->losses, MA_ALL, false, err));
 done:
   ma_tensor_release(&ids);
   ma_tensor_release(&next);
@@ -298,8 +306,8 @@ static ma_status head(ma_pass *pass, bool skips_norm, ma_result *out, ma_error *
     if (request->wants_logits && pass->is_recorded) out->logits = ma_tensor_retain(&logits);
     else if (request->wants_logits) MA_TRY(ma_tensor_convert(&out->logits, &logits, MA_F32, err));
   }
-  if (request->wants_losses)
-    MA_TRY(losses(pass, &out->losses, &hidden, logits.storage ? &logits : NULL, err));
+  if (request->wants_losses || request->wants_mean)
+    MA_TRY(losses(pass, out, &hidden, logits.storage ? &logits : NULL, err));
 done:
   ma_tensor_release(&hidden);
   ma_tensor_release(&projected);

@@ -307,4 +307,5 @@ done:
 void ma_result_release(ma_result *result) {
   ma_tensor_release(&result->logits);
   ma_tensor_release(&result->losses);
+  ma_tensor_release(&result->mean);
 }

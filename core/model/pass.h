@@ -9,6 +9,7 @@ typedef struct ma_request {
   const int64_t *ids;           /* [n_sequences, n_tokens], row-major */
   int64_t n_sequences, n_tokens;
   bool wants_logits, wants_losses;
+  bool wants_mean;              /* the mean of the losses; in a recorded pass without logits that costs one product less */
   const ma_place *start;        /* NULL: embed.  Else `start_value` stands in for the tensor there (which */
   const ma_tensor *start_value; /* is visited as usual) and nothing before it is computed */
   const ma_place *stop;         /* NULL: the end.  Else the last place that is computed and visited */
@@ -22,6 +23,7 @@ typedef struct ma_request {
 typedef struct ma_result {
   ma_tensor logits; /* [B T V] f32, or empty */
   ma_tensor losses; /* [B T - 1] f32: -log p(id[t + 1]) in nats, or empty */
+  ma_tensor mean;   /* one f32, or empty */
 } ma_result;
 
 /* Runs the pass; `out` is filled with new tensors (ma_result_release).  Whatever fails, a visitor's error

@@ -104,6 +104,15 @@ done:
 bool ma_node_wants(const ma_node *node, int input) { return node->kept[input].node != NULL; }
 const ma_tensor *ma_node_input(const ma_node *node, int input) { return &node->kept[input].tensor; }
 const ma_tensor *ma_node_output(const ma_node *node) { return &node->kept[node->n_inputs].tensor; }
+ma_tensor ma_node_take(ma_node *node, int input) {
+  ma_tensor *kept = &node->kept[input].tensor, taken = ma_tensor_retain(kept);
+  if (node->is_ending) {
+    ma_storage_release(kept->storage);
+    kept->storage = NULL;
+  }
+  return taken;
+}
+
 const void *ma_node_how(const ma_node *node) { return node->how; }
 
 ma_status ma_node_give(ma_node *node, int input, ma_tensor *g, ma_error *err) {
@@ -275,6 +284,7 @@ static ma_status walk(ma_node *root, bool keeps, void *context, ma_error *err) {
   while (ready.n > 0) {
     ma_node *node = ready.nodes[--ready.n];
     if (ma_interrupted()) MA_TRY(ma_fail(err, MA_INTERRUPTED, "interrupted on the way back"));
+    node->is_ending = !keeps;
     MA_TRY(step(node, context, err));
     for (int i = 0; i < node->n_inputs; i++) {
       ma_node *parent = node->kept[i].node;

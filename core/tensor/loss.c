@@ -115,6 +115,54 @@ done:
   return st;
 }
 
+/* ---- their mean, with gradients on the way there ---- */
+
+/* Inputs are x, weight, bias, and the gradients of these three. */
+static ma_status mean_back(ma_node *node, const ma_tensor *g, ma_error *err) {
+  ma_status st = MA_OK;
+  double rate;
+  ma_tensor share = {0}, scaled = {0};
+  int64_t none[MA_MAX_DIMS] = {0};
+  MA_TRY(ma_tensor_get(&rate, g, none, err));
+  for (int i = 0; i < 3; i++) {
+    if (!ma_node_wants(node, i)) continue;
+    share = ma_node_take(node, i + 3);
+    if (rate != 1) {
+      MA_TRY(ma_binary(&scaled, MA_BINARY_mul, &share, g, err));
+      ma_tensor_release(&share);
+      share = scaled;
+      scaled = (ma_tensor){0};
+    }
+    MA_TRY(ma_node_give(node, i, &share, err));
+  }
+done:
+  ma_tensor_release(&share);
+  return st;
+}
+
+static const ma_rule mean_rule = {.name = "mean_cross_entropy", .grad = mean_back};
+
+ma_status ma_mean_cross_entropy(ma_tensor *out, ma_tensor *const *grads, const ma_tensor *x, const ma_tensor *weight,
+                                const ma_tensor *bias, const ma_tensor *targets, const ma_logits_how *how, ma_error *err) {
+  ma_op op = ma_op_begin("mean_cross_entropy", out, err);
+  ma_status st = MA_OK;
+  const ma_tensor *in[3] = {x, weight, bias};
+  ma_tensor made[3] = {{0}, {0}, {0}};
+  ma_tensor *shares[3] = {NULL, NULL, NULL};
+  MA_TRY(check_head(&op, x, weight, bias, targets));
+  MA_TRY(ma_op_output(&op, MA_F32, 0, NULL));
+  for (int i = 0; i < 3; i++) {
+    shares[i] = grads ? grads[i] : op.is_recorded && in[i] && ma_tensor_is_tracked(in[i]) ? &made[i] : NULL;
+    MA_TRY(check_share(&op, shares[i], in[i] ? in[i] : x));
+  }
+  MA_TRY(ma_op_run(&op, mean_cross_entropy, op.out, shares, x, weight, bias, targets, how, err));
+  MA_TRY(ma_op_record(&op, &mean_rule, 7u << 3, NULL, 0, x, weight, bias, made[0].storage ? &made[0] : NULL,
+                      made[1].storage ? &made[1] : NULL, made[2].storage ? &made[2] : NULL));
+done:
+  for (int i = 0; i < 3; i++) ma_tensor_release(&made[i]);
+  return ma_op_end(&op, st);
+}
+
 static const ma_rule linear_cross_entropy_rule = {.name = "linear_cross_entropy", .grad = linear_cross_entropy_back};
 
 ma_status ma_linear_cross_entropy(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight,

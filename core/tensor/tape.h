@@ -73,6 +73,8 @@ ma_status ma_node_give(ma_node *node, int input, ma_tensor *g, ma_error *err);
  * false where nothing is there yet and the kernel has to set every element. */
 ma_status ma_node_into(ma_node *node, int input, ma_tensor *to, bool *adds, ma_error *err);
 
+/* The elements of an input that was read, for giving away: they are moved where the node is not gone through again. */
+ma_tensor ma_node_take(ma_node *node, int input);
 /* The tensor of an input that was read, as a leaf over the same elements: for rules that compute again what led from it. */
 ma_status ma_node_input_leaf(ma_tensor *out, const ma_node *node, int input, ma_error *err);
 

@@ -25,6 +25,7 @@ struct ma_node {
   ma_tensor incoming;  /* flat f32: what has come in on this way back */
   bool keeps_grad;     /* leaves always do */
   bool is_spent;       /* what was saved is gone */
+  bool is_ending;      /* it goes after this way back */
   int n_waiting;       /* while going back: consumers that have not given yet */
   bool is_seen;        /* while going back: in the list */
   ma_node *next;       /* while dying: in the list */

@@ -239,6 +239,9 @@ case("cross_entropy", { input { 3, 4 } }, function(logits) return logits:cross_e
 case("linear_cross_entropy", { input { 3, 2 }, input { 4, 2 }, input { 4 } }, function(x, w, b)
   return x:linear_cross_entropy(w, targets, { bias = b, scale = 0.8, softcap = 3 }), x:linear_cross_entropy(w, targets)
 end)
+case("mean_cross_entropy", { input { 3, 2 }, input { 4, 2 }, input { 4 } }, function(x, w, b)
+  return x:mean_cross_entropy(w, targets, { bias = b, scale = 0.8, softcap = 3 }), x:mean_cross_entropy(w, targets) * 3
+end)
 case("route", { input({ 2, 4 }, 0, 0.2) }, function(a) return (a + massact.tensor { 0, 1, -1, 2 }):route(2) end)
 case("add_rows", { input { 3, 2 }, input { 4, 2 }, input { 4 } }, function(sum, x, scale)
   return sum:add_rows(x, massact.tensor({ 0, 2, 2, 1 }, "i64"), scale)
@@ -318,6 +321,25 @@ describe("no gradient", function()
 end)
 
 describe("backward", function()
+  it("of a mean loss is that of its losses, as often as it is gone through", function()
+    local x, w = filled({ 70, 8 }, -1, 1):requires_grad(true), filled({ 300, 8 }, -1, 1):requires_grad(true)
+    local of = {}
+    for i = 1, 70 do of[i] = i % 5 == 0 and -1 or i * 3 end
+    of = massact.tensor(of, "i64")
+    local each = x:linear_cross_entropy(w, of)
+    local mean = x:mean_cross_entropy(w, of)
+    assert.near(each:sum():item() / 56, mean:item(), 1e-6)
+    ;(each:sum() / 56):backward()
+    local gx, gw = x.grad:clone(), w.grad:clone()
+    x:zero_grad()
+    w:zero_grad()
+    mean:backward { keep = true }
+    assert((x.grad - gx):abs():max():item() < 1e-7)
+    assert((w.grad - gw):abs():max():item() < 1e-7)
+    mean:backward()
+    assert((w.grad - gw * 2):abs():max():item() < 2e-7)
+  end)
+
   it("adds to what is there, until it is cleared", function()
     local w = massact.tensor({ 1, 2 }):requires_grad(true)
     assert.is_nil(w.grad)

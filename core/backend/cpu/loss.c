@@ -144,6 +144,8 @@ done:
 typedef struct slope_job {
   const ma_rows *rows;
   const ma_tensor *targets, *rates; /* [N] */
+  float rate;                       /* of all rows, where `rates` is NULL */
+  float *losses;                    /* [rows of a block], or NULL */
   const float *bias;
   float *logits;
   int64_t n, first_row;
@@ -158,14 +160,17 @@ static void slope_rows(void *self, size_t from, size_t to) {
     float *row = j->logits + (int64_t)i * j->n;
     int64_t at = j->first_row + (int64_t)i;
     int64_t target = ((const int64_t *)j->targets->storage->data)[j->targets->offset + at * j->targets->strides[0]];
-    float rate = ((const float *)j->rates->storage->data)[j->rates->offset + at * j->rates->strides[0]];
+    float rate = j->rate;
+    if (j->rates) rate = ((const float *)j->rates->storage->data)[j->rates->offset + at * j->rates->strides[0]];
+    if (j->losses) j->losses[i] = 0;
     if (target < 0 || rate == 0) {
       memset(row, 0, (size_t)j->n * sizeof *row);
       continue;
     }
     if (j->bias) j->rows->binary(row, MA_BINARY_add, row, 1, j->bias, 1, (size_t)j->n);
     j->rows->soften(row, j->scale, j->cap, j->dtype, (size_t)j->n);
-    j->rows->loss_grad(row, j->scale * rate, j->cap, target, (size_t)j->n);
+    float loss = j->rows->loss_grad(row, j->scale * rate, j->cap, target, (size_t)j->n);
+    if (j->losses) j->losses[i] = loss;
   }
 }
 
@@ -186,57 +191,96 @@ static void sum_block(float *sums, const float *rows, int64_t n_rows, int64_t n)
     for (int64_t i = 0; i < n; i++) sums[i] += rows[r * n + i];
 }
 
-ma_status ma_cpu_linear_cross_entropy_grad(ma_tensor *out, ma_tensor *weight_grad, ma_tensor *bias_grad, bool adds,
-                                           const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
-                                           const ma_tensor *targets, const ma_logits_how *how, const ma_tensor *g,
-                                           ma_error *err) {
-  enum { BLOCK_FLOATS = 1 << 22, LEAST = 64 }; /* 16 MiB of logits: enough rows for GEMM where vocabularies are large */
+/* What a block of rows of logits is for: the gradients that are wanted (NULL: not), and their losses, if anybody wants these. */
+typedef struct head_job {
+  slope_job j;
+  const ma_tensor *weight;
+  ma_tensor *out, *weight_grad, *bias_grad;
+  bool adds;
+  double sum; /* of the losses */
+} head_job;
+
+static ma_status run_head(head_job *h, const ma_tensor *x, const ma_tensor *bias, ma_error *err) {
+  /* 128 MiB of logits: enough rows for GEMM to be fast where vocabularies are large. */
+  enum { BLOCK_FLOATS = 1 << 25, LEAST = 64 };
   ma_status st = MA_OK;
+  slope_job *j = &h->j;
   ma_tensor in = {0}, added = {0}, whole = {0};
   float *scratch = NULL, *sums = NULL;
+  const ma_tensor *weight = h->weight;
   int64_t n = x->shape[0], k = x->shape[1], vocabulary = weight->shape[0], block = BLOCK_FLOATS / (vocabulary + 1);
-  slope_job j = {.rows = ma_rows_get(), .targets = targets, .rates = g, .n = vocabulary, .cap = how->softcap,
-                 .scale = how->scale == 0 ? 1 : how->scale, .dtype = how->step};
+  j->rows = ma_rows_get();
+  j->n = vocabulary;
   block = block < LEAST ? LEAST : block;
   if (block > n) block = n;
+  else block = (n + (n + block - 1) / block - 1) / ((n + block - 1) / block); /* blocks of one size */
   MA_TRY(ma_blas_open(err));
-  MA_TRY(check_targets(targets, vocabulary, err));
+  MA_TRY(check_targets(j->targets, vocabulary, err));
   MA_TRY(ma_cpu_as_f32(&in, x, err));
   if (bias) {
     MA_TRY(ma_cpu_as_f32(&added, bias, err));
-    j.bias = ma_tensor_data(&added);
+    j->bias = ma_tensor_data(&added);
   }
-  if (out && !ma_tensor_is_contiguous(out)) MA_TRY(ma_tensor_new_like(&whole, out, MA_F32, err));
-  else if (out) whole = ma_tensor_retain(out);
-  if (bias_grad) MA_TRY(MA_NEW(&sums, vocabulary, err));
-  if (weight_grad && !adds && n == 0) MA_TRY(ma_cpu_fill(weight_grad, 0, err));
-  MA_TRY(ma_alloc_aligned((void **)&j.logits, (size_t)(block * vocabulary) * sizeof(float), err));
+  if (h->out && !ma_tensor_is_contiguous(h->out)) MA_TRY(ma_tensor_new_like(&whole, h->out, MA_F32, err));
+  else if (h->out) whole = ma_tensor_retain(h->out);
+  if (h->bias_grad) MA_TRY(MA_NEW(&sums, vocabulary, err));
+  if (h->weight_grad && !h->adds && n == 0) MA_TRY(ma_cpu_fill(h->weight_grad, 0, err));
+  MA_TRY(MA_NEW(&j->losses, block, err));
+  MA_TRY(ma_alloc_aligned((void **)&j->logits, (size_t)(block * vocabulary) * sizeof(float), err));
   if (!ma_cpu_is_gemm_ready(weight))
     MA_TRY(ma_alloc_aligned((void **)&scratch, (size_t)(vocabulary * k) * sizeof(float), err));
-  for (j.first_row = 0; j.first_row < n; j.first_row += block) {
-    int64_t rows = n - j.first_row < block ? n - j.first_row : block;
-    const float *from = (const float *)ma_tensor_data(&in) + j.first_row * k;
-    ma_cpu_times_rows(j.rows, from, k, rows, weight, 0, vocabulary, scratch, 0, j.logits, vocabulary);
-    ma_parallel_for((size_t)rows, 1, slope_rows, &j);
-    if (out)
-      ma_cpu_times_weight(j.rows, j.logits, vocabulary, rows, weight, scratch, (float *)ma_tensor_data(&whole) + j.first_row * k, k);
-    if (weight_grad)
-      MA_TRY(ma_cpu_add_outer(weight_grad, j.logits, vocabulary, from, k, rows, adds || j.first_row > 0, err));
-    if (bias_grad) sum_block(sums, j.logits, rows, vocabulary);
+  for (j->first_row = 0; j->first_row < n; j->first_row += block) {
+    int64_t rows = n - j->first_row < block ? n - j->first_row : block;
+    const float *from = (const float *)ma_tensor_data(&in) + j->first_row * k;
+    if (ma_interrupted()) MA_TRY(ma_fail(err, MA_INTERRUPTED, "interrupted in the output head"));
+    ma_cpu_times_rows(j->rows, from, k, rows, weight, 0, vocabulary, scratch, 0, j->logits, vocabulary);
+    ma_parallel_for((size_t)rows, 1, slope_rows, j);
+    for (int64_t r = 0; r < rows; r++) h->sum += (double)j->losses[r];
+    if (h->out)
+      ma_cpu_times_weight(j->rows, j->logits, vocabulary, rows, weight, scratch, (float *)ma_tensor_data(&whole) + j->first_row * k, k);
+    if (h->weight_grad)
+      MA_TRY(ma_cpu_add_outer(h->weight_grad, j->logits, vocabulary, from, k, rows, h->adds || j->first_row > 0, err));
+    if (h->bias_grad) sum_block(sums, j->logits, rows, vocabulary);
   }
-  if (bias_grad) {
+  if (h->bias_grad) {
     for (int64_t i = 0; i < vocabulary; i++) {
-      float *to = (float *)ma_tensor_data(bias_grad) + i * bias_grad->strides[0];
-      *to = (adds ? *to : 0) + sums[i];
+      float *to = (float *)ma_tensor_data(h->bias_grad) + i * h->bias_grad->strides[0];
+      *to = (h->adds ? *to : 0) + sums[i];
     }
   }
-  if (out && whole.storage != out->storage) MA_TRY(ma_cpu_copy(out, &whole, err));
+  if (h->out && whole.storage != h->out->storage) MA_TRY(ma_cpu_copy(h->out, &whole, err));
 done:
-  ma_free(j.logits);
+  ma_free(j->logits);
+  ma_free(j->losses);
   ma_free(scratch);
   ma_free(sums);
   ma_tensor_release(&in);
   ma_tensor_release(&added);
   ma_tensor_release(&whole);
+  return st;
+}
+
+static slope_job slopes_of(const ma_tensor *targets, const ma_logits_how *how) {
+  return (slope_job){.targets = targets, .cap = how->softcap, .scale = how->scale == 0 ? 1 : how->scale, .dtype = how->step};
+}
+
+ma_status ma_cpu_linear_cross_entropy_grad(ma_tensor *out, ma_tensor *weight_grad, ma_tensor *bias_grad, bool adds,
+                                           const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
+                                           const ma_tensor *targets, const ma_logits_how *how, const ma_tensor *g,
+                                           ma_error *err) {
+  head_job h = {slopes_of(targets, how), weight, out, weight_grad, bias_grad, adds, 0};
+  h.j.rates = g;
+  return run_head(&h, x, bias, err);
+}
+
+ma_status ma_cpu_mean_cross_entropy(ma_tensor *out, ma_tensor *const *grads, const ma_tensor *x, const ma_tensor *weight,
+                                    const ma_tensor *bias, const ma_tensor *targets, const ma_logits_how *how, ma_error *err) {
+  head_job h = {slopes_of(targets, how), weight, grads[0], grads[1], grads[2], false, 0};
+  int64_t count = 0;
+  for (int64_t i = 0; i < targets->shape[0]; i++)
+    count += ((const int64_t *)targets->storage->data)[targets->offset + i * targets->strides[0]] >= 0;
+  h.j.rate = count > 0 ? (float)(1 / (double)count) : 0;
+  ma_status st = run_head(&h, x, bias, err);
+  if (st == MA_OK) ma_element_store(out, out->offset, h.sum / (double)count);
   return st;
 }

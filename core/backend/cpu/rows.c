@@ -557,18 +557,28 @@ static void attention_grad(float *p, const float *g, const float *scores, float 
   }
 }
 
-static void loss_grad(float *logits, float rate, float cap, int64_t target, size_t n) {
-  float most = row_max(logits, n), sum = sum_exp(logits, most, n), scale = rate / sum, at = logits[target];
+static float loss_grad(float *logits, float rate, float cap, int64_t target, size_t n) {
+  float most = row_max(logits, n), at = logits[target], sum = 0;
   if (cap == 0) {
-    for (size_t i = 0; i < n; i++) logits[i] = exp_of(logits[i] - most) * scale;
+#pragma omp simd reduction(+ : sum)
+    for (size_t i = 0; i < n; i++) {
+      float e = exp_of(logits[i] - most);
+      logits[i] = e;
+      sum += e;
+    }
+    float scale = rate / sum;
+    for (size_t i = 0; i < n; i++) logits[i] *= scale;
     logits[target] -= rate;
-    return;
+    return most + logf(sum) - at;
   }
+  sum = sum_exp(logits, most, n);
+  float scale = rate / sum;
   for (size_t i = 0; i < n; i++) {
     float t = logits[i] / cap;
     logits[i] = exp_of(logits[i] - most) * scale * (1.0f - t * t);
   }
   logits[target] -= rate * (1.0f - at / cap * (at / cap));
+  return most + logf(sum) - at;
 }
 
 static void dyt(float *out, const float *x, float alpha, const float *weight, const float *bias, size_t n) {

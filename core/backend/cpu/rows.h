@@ -58,8 +58,9 @@ typedef struct ma_rows {
   /* p, a row of probabilities, becomes scale p (g - sum p g), the gradient of the scores; with a cap, these, without what was
    * added after it, are in `scores`. */
   void (*attention_grad)(float *p, const float *g, const float *scores, float scale, float cap, size_t n);
-  /* A row of logits (scaled and capped) becomes the gradient of -log softmax at `target`, times `rate`, through the cap. */
-  void (*loss_grad)(float *logits, float rate, float cap, int64_t target, size_t n);
+  /* A row of logits (scaled and capped) becomes the gradient of -log softmax at `target`, times `rate`, through the cap; gives that
+   * loss. */
+  float (*loss_grad)(float *logits, float rate, float cap, int64_t target, size_t n);
   void (*dyt)(float *out, const float *x, float alpha, const float *weight, const float *bias, size_t n);
   /* One head: pairs (i, i + half) turn, products rounded to `step`; the rest of the head is copied. */
   void (*rope)(float *out, const float *x, const float *cosine, const float *sine, size_t half, ma_dtype step,

@@ -595,6 +595,14 @@ function Tensor:cross_entropy(targets) end
 ---@return massact.Tensor [N]
 function Tensor:linear_cross_entropy(weight, targets, how) end
 
+---The mean of these over targets that are not negative.  Where gradients are recorded they are computed at once, which saves computing
+---the logits twice.
+---@param weight massact.Tensor [V K]
+---@param targets massact.Tensor [N] i64
+---@param how? {bias?: massact.Tensor, scale?: number, softcap?: number} of the logits
+---@return massact.Tensor one number
+function Tensor:mean_cross_entropy(weight, targets, how) end
+
 ---Shares of experts: softmax of logits self [.. X], its k largest divided by their sum, 0 elsewhere.
 ---@param k integer
 ---@return massact.Tensor
