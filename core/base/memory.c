@@ -2,8 +2,8 @@
 #include "base/memory.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/bytes.h"
 

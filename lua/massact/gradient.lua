@@ -7,7 +7,7 @@ local M = {}
 function M.norm(parameters)
   local squares = 0
   for _, parameter in pairs(parameters) do
-    local grad = parameter.grad
+    local grad <close> = parameter.grad
     if grad then squares = squares + grad:norm():item() ^ 2 end
   end
   return math.sqrt(squares)
@@ -21,7 +21,8 @@ function M.clip(parameters, limit)
   local norm = M.norm(parameters)
   if norm <= limit then return norm end
   for _, parameter in pairs(parameters) do
-    if parameter.grad then parameter.grad:mul_(limit / norm) end
+    local grad <close> = parameter.grad
+    if grad then grad:mul_(limit / norm) end
   end
   return norm
 end

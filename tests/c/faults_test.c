@@ -79,6 +79,27 @@ static const struct {
      "  assert(out.loss == first, 'an earlier failure changed the model')\n"
      "  assert(probe['layers.1.out'][1].top[1].value)\n"
      "end\n"},
+    {"gradients",
+     "local massact, tests = ...\n"
+     "local gradient = require 'massact.gradient'\n"
+     "local m = massact.load(tests .. '/golden/models/gpt2')\n"
+     "local ids, name = { 1, 2, 3, 4 }, 'h.1.mlp.c_fc.weight'\n"
+     "m:loss(ids):backward()\n"
+     "local first = m:param(name).grad:norm():item()\n"
+     "return function()\n"
+     "  gradient.zero(m:parameters())\n"
+     "  local seen = 0\n"
+     "  local hook <close> = m:point('layers.0.out'):hook(function(g) seen = seen + g:norm():item() end, { grad = true })\n"
+     "  local write <close> = m:point('layers.0.mlp.act'):hook(function(x) x:narrow(2, 0, 1):mul_(1) x:mul_(1) end)\n"
+     "  local loss, out = m:loss(ids, { checkpoint = true, capture = 'layers.0.out' })\n"
+     "  loss:backward { keep = true }\n"
+     "  assert(out['layers.0.out'].grad and seen > 0)\n"
+     "  assert(math.abs(m:param(name).grad:norm():item() / first - 1) < 1e-6, 'an earlier failure changed the model')\n"
+     "  local w = massact.ones(2, 3):requires_grad(true)\n"
+     "  local x = w:t():matmul(w):sum() + massact.cat({ w, w }, 1):sort():max() + (w:median() + w:std(0):sum()) * 0\n"
+     "  x:backward()\n"
+     "  massact.no_grad(function() w:mul_(0.5) end)\n"
+     "end\n"},
     {"figures",
      "local massact, tests, path = ...\n"
      "local plot = require 'massact.plot'\n"

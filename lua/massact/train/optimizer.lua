@@ -1,5 +1,6 @@
 -- Optimisers: AdamW and SGD with momentum over a model's parameters, in groups; with 16-bit weights over f32 master copies.
 local core = require "massact.core"
+local gradients = require "massact.gradient"
 local keyed = require "massact.keyed"
 local settings = require "massact.settings"
 
@@ -65,7 +66,7 @@ function M.new(model, options)
   if not kinds[o.kind] then error(("optimizer: there are adamw and sgd, not '%s'"):format(tostring(o.kind)), 2) end
   local entries, parameters = {}, model:parameters()
   for _, name in ipairs(keyed.keys(parameters)) do entries[#entries + 1] = entry_of(name, parameters[name], o) end
-  return setmetatable({ options = o, entries = entries, step_count = 0 }, Optimizer)
+  return setmetatable({ options = o, parameters = model:parameters(), entries = entries, step_count = 0 }, Optimizer)
 end
 
 local apply = {}
@@ -85,14 +86,7 @@ end
 
 ---The norm of all gradients together.
 ---@return number
-function Optimizer:gradient_norm()
-  local squares = 0
-  for _, entry in ipairs(self.entries) do
-    local gradient = entry.parameter.grad
-    if gradient then squares = squares + gradient:norm():item() ^ 2 end
-  end
-  return math.sqrt(squares)
-end
+function Optimizer:gradient_norm() return gradients.norm(self.parameters) end
 
 ---One step from the parameters' gradients, which are forgotten.
 ---@param factor number on the learning rate, as a schedule gives it
@@ -103,7 +97,7 @@ function Optimizer:step(factor, norm)
   local scope <close> = require("massact").no_grad()
   self.step_count = self.step_count + 1
   for _, entry in ipairs(self.entries) do
-    local gradient = entry.parameter.grad
+    local gradient <close> = entry.parameter.grad -- its memory goes with the step, not with the collector
     if gradient then
       apply[o.kind](o, entry, gradient, o.rate * factor * entry.rate, scale, self.step_count)
       if entry.has_master then entry.parameter:copy_(entry.master) end
