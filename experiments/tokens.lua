@@ -1,7 +1,7 @@
 -- On which tokens, in which dims, how large?  Owen et al. 2025 (arXiv 2503.22329), section 3: tokens_analysis, which applies
 -- the criterion to each calibration window.
 local massact = require "massact"
-local detect = require "massact.detect"
+local keyed = require "massact.keyed"
 local paper = require "massact.paper"
 local tokens_analysis = require "massact.tokens_analysis"
 
@@ -19,8 +19,8 @@ end)
 
 tokens_analysis.report(run, results)
 local rows = {}
-for _, position in ipairs(detect.sorted(results.magnitude_at_final_first_layer)) do
-  for _, dim in ipairs(detect.sorted(results.magnitude_at_final_first_layer[position])) do
+for _, position in ipairs(keyed.keys(results.magnitude_at_final_first_layer)) do
+  for _, dim in ipairs(keyed.keys(results.magnitude_at_final_first_layer[position])) do
     local m = results.magnitude_at_final_first_layer[position][dim]
     rows[#rows + 1] = { position, dim, m.avg, m.std, m.n, table.concat(results.tokens[position] or {}, " ") }
     run:say("  position %s, dim %s: %.1f +- %.1f in %d windows, tokens %s", position, dim, m.avg, m.std, m.n,
