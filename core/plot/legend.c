@@ -188,7 +188,7 @@ ma_legend_place ma_legend_choose(ma_canvas *canvas, const ma_figure *figure, con
       double hidden = covered(ink, f, place_box(canvas, f, size, places[i]), scale);
       if (hidden < least) least = hidden, best = places[i];
     }
-    if (least > 0.04 * size.width * size.height * scale * scale) best = MA_LEGEND_ABOVE;
+    if (least > 0.002 * size.width * size.height * scale * scale) best = MA_LEGEND_ABOVE;
   }
   cairo_surface_destroy(ink);
   return best;
