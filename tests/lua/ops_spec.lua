@@ -519,6 +519,7 @@ function cases.quantize()
       end
     end)
   end
+  assert.same({ { 1.5, 1.5, 1.5 }, { -2, -2, -2 } }, massact.tensor { { 1.6 }, { -2.1 } }:expand(2, 3):quantize(0.5):totable())
   assert.same({ 127, -127, 2, -2, 0 }, massact.tensor { 1e9, -127.5, 2.5, -1.5, 0.5 }:quantize(1):totable())
   local t = massact.ones(2, 3)
   for _, scale in ipairs { 0, -1, nan, inf, 1e-60, 1e60 } do fails("it should be finite and above 0", t.quantize, t, scale) end
