@@ -20,7 +20,7 @@ static ma_status find_cuda(ma_device **out, const char *name, ma_error *err) {
   return ma_cuda_open(out, (int)index, err);
 }
 
-/* An emulated GPU is there for tests, never a better choice. */
+/* An emulated GPU is there for tests (MASSACT_DEVICE), never a better choice. */
 static bool prefers_cuda(void) {
 #ifdef MASSACT_CUDA_EMULATED
   return false;
@@ -39,7 +39,8 @@ static bool prefers_cuda(void) { return false; }
 
 ma_status ma_device_find(ma_device **out, const char *name, ma_error *err) {
   *out = NULL;
-  if (strcmp(name, "auto") == 0) name = prefers_cuda() ? "cuda" : "cpu";
+  if (strcmp(name, "auto") == 0) name = getenv("MASSACT_DEVICE");
+  if (!name || strcmp(name, "auto") == 0) name = prefers_cuda() ? "cuda" : "cpu";
   if (strcmp(name, "cpu") == 0) {
     *out = ma_device_cpu();
     return MA_OK;

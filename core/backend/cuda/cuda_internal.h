@@ -54,7 +54,7 @@ typedef struct ma_cuda {
   int shared_bytes;        /* most shared memory that a block may ask for */
   ma_complaint *complaint; /* as the host sees it, and as the device does */
   ma_complaint *device_complaint;
-  void *blas;              /* blas.c's own, made with the first GEMM */
+  void *blas, *workspace;  /* cuBLASLt's handle and memory, made with the first product */
 } ma_cuda;
 
 static inline ma_cuda *ma_cuda_state(const ma_device *device) { return (ma_cuda *)device->state; }

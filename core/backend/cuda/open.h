@@ -13,7 +13,6 @@
 #define ma_cuda_statistics NULL
 
 /* matmul.cu */
-#define ma_cuda_matmul NULL
 #define ma_cuda_linear NULL
 #define ma_cuda_sum_rows NULL
 #define ma_cuda_linear_grad_x NULL
