@@ -7,7 +7,7 @@ local report = require "massact.recipe.report"
 local training = require "massact.recipe.training"
 
 local opt = massact.options(recipe_options.declared {
-  mitigations = { "texts", default = { "none" }, help = "names with commas between: kv_bias, dyt, tvr (lir, residual_init), or none" },
+  mitigations = { "list", default = { "none" }, help = "names with commas between: kv_bias, dyt, tvr (lir, residual_init), or none" },
   seed = { "integer", default = 42, help = "of the first weights and of the order of the data" },
 }, "Train a small model under mitigations, and measure its massive activations.")
 

@@ -123,3 +123,104 @@ describe("experiments/mitigations/train.lua", function()
     assert.matches("^massact: [^\n]*step%-4' [^\n]*: it is a checkpoint of another model\n$", err)
   end)
 end)
+
+describe("experiments/mitigations/compare.lua", function()
+  local folder = shell.folder()
+  teardown(function() os.execute("rm -r " .. folder) end)
+  local function compare(words, before) return run("compare " .. toy .. "--variants none,kv_bias+tvr --seeds 1,2 " .. words, before) end
+  local function slurp(name) return shell.slurp(folder .. "/" .. name) end
+  local function rows_of(name)
+    local rows = {}
+    for line in slurp(name):gmatch "[^\n]+" do
+      local row = {}
+      for cell in (line .. ","):gmatch "([^,]*)," do row[#row + 1] = cell end
+      if not rows.columns then rows.columns = row
+      else
+        local named = {}
+        for c, column in ipairs(rows.columns) do named[column] = tonumber(row[c]) or row[c] end
+        rows[#rows + 1] = named
+      end
+    end
+    return rows
+  end
+
+  it("shows what it would train, and trains nothing", function()
+    local status, out, err = compare("--dry_run --save_dir " .. folder .. "/plan")
+    assert.same({ 0, "" }, { status, err })
+    for _, case in ipairs { "baseline_seed=1", "baseline_seed=2", "kv_bias+tvr_seed=1", "kv_bias+tvr_seed=2" } do
+      assert(out:find(case .. " +to run +train [^\n]*%-%-steps 24") or out:find(case, 1, true), case)
+    end
+    assert.matches("4 cases in", out)
+    assert.is_false(massact.system.exists(folder .. "/plan"))
+  end)
+
+  it("writes the table with mean and spread over seeds, and two figures", function()
+    local status, out, err = compare("--jobs 2 --save_dir " .. folder)
+    assert.same({ 0, "" }, { status, err })
+    local by_case, table_rows, run_rows = {}, rows_of "table.csv", rows_of "runs.csv"
+    assert.same({ 2, 4 }, { #table_rows, #run_rows })
+    for i, name in ipairs { "baseline", "kv_bias+tvr" } do
+      local r = {}
+      for seed = 1, 2 do
+        r[seed] = massact.json.load(("%s/cases/%s_seed=%d/llama-%s-%d/results.json"):format(folder, name, seed, name, seed))
+        by_case[#by_case + 1] = r[seed]
+      end
+      local row = table_rows[i]
+      assert.same({ name, "-", 2, 0 }, { row.variant, row.mitigates, row.seeds, row.massive_seeds })
+      for column, get in pairs {
+        max_magnitude = function(x) return x.existence.largest.max end, median = function(x) return x.existence.largest.median end,
+        ratio = function(x) return x.existence.largest.max / x.existence.largest.median end, perplexity = function(x) return x.perplexity end,
+        perplexity_w8a8 = function(x) return x.quantisation.perplexity.both end, sink_rate = function(x) return x.sinks.sink_rate end,
+        accuracy = function(x) return 100 * x.accuracy end, accuracy_endings = function(x) return 100 * x.sets[2].accuracy end,
+      } do
+        local a, b = get(r[1]), get(r[2])
+        assert.near((a + b) / 2, row[column], 1e-6 * math.abs(a + b), column)
+        assert.near(math.abs(a - b) / math.sqrt(2), row[column .. "_std"], 1e-6 * math.abs(a + b), column)
+      end
+      local e = { r[1].existence.largest.max, r[2].existence.largest.max }
+      assert(slurp "table.md":find(("| %s | - | %.4g ± %.2g |"):format(name, (e[1] + e[2]) / 2, math.abs(e[1] - e[2]) / math.sqrt(2)), 1, true))
+    end
+    -- Seeds and variants make other models; they read the same data.
+    assert.is_true(by_case[1].perplexity ~= by_case[2].perplexity and by_case[1].perplexity ~= by_case[3].perplexity)
+    assert.same(by_case[1].data_sha256, by_case[4].data_sha256)
+    assert.equal(1, #massact.system.list(folder .. "/tokens"))
+    assert.matches("| baseline | %- |.*Mean over 2 seeds ± standard deviation.*nothing to mitigate", out)
+    for _, picture in ipairs { "magnitude_by_layer.png", "score_over_tokens.png" } do assert.equal("\137PNG", slurp(picture):sub(1, 4)) end
+    -- Again from what was gathered, as other pictures.
+    local markdown = slurp "table.md"
+    os.remove(folder .. "/table.md")
+    assert.equal(0, (run("compare --format svg --redraw " .. folder)))
+    assert.equal(markdown, slurp "table.md")
+    assert.matches("^<%?xml", slurp("magnitude_by_layer.svg"):sub(1, 9))
+  end)
+
+  it("killed and started again, ends with the table of one left alone", function()
+    local other, killed = folder .. "/other", 0
+    for _ = 1, 3 do killed = killed + (compare("--jobs 2 --checkpoint_every 6 --save_dir " .. other, "timeout -s KILL 0.7") == 137 and 1 or 0) end
+    assert(killed > 0)
+    assert.equal(0, (compare("--jobs 2 --checkpoint_every 6 --save_dir " .. other)))
+    assert.equal(slurp "table.csv", slurp "other/table.csv")
+    -- Nothing is trained again; what only changes the pictures is not either, and another setting trains anew.
+    local changed = select(2, massact.system.stamp(other .. "/cases/baseline_seed=1/llama-baseline-1/model.safetensors"))
+    assert.equal(0, (compare("--checkpoint_every 6 --save_dir " .. other)))
+    assert.equal(changed, select(2, massact.system.stamp(other .. "/cases/baseline_seed=1/llama-baseline-1/model.safetensors")))
+    assert.equal(0, (compare("--checkpoint_every 6 --rate 1e-3 --save_dir " .. other)))
+    assert.is_true(slurp "table.csv" ~= slurp "other/table.csv")
+  end)
+
+  it("gathers what there is where a training fails, and says what is wrong in one line", function()
+    local status, out, err = run("compare " .. toy .. "--variants none --seeds 1 --rate 1e30 --clip 0 --save_dir " .. folder .. "/fails")
+    assert.equal(1, status)
+    assert.matches("No training is done yet", out)
+    assert.matches("massact: case baseline_seed=1: exit status 1: massact: step %d+: the [^\n]* is not finite", err)
+    for words, message in pairs {
+      ["--variants kv_bais"] = "2 massact: %-%-variants: there is no mitigation 'kv_bais'; there are dyt",
+      ["--seeds one"] = "2 massact: %-%-seeds: 'one' is not a whole number", ["--batch 4000"] = "1 massact: loader: .- fewer than one batch of 4000; more text",
+      ["--mitigations dyt"] = "2 massact: unknown option '%-%-mitigations'", ["--items /no/such.jsonl"] = "1 massact: [^\n]*/no/such.jsonl",
+    } do
+      local code, _, complained = compare(words .. " --save_dir " .. folder .. "/bad")
+      assert.matches("^" .. message, code .. " " .. complained)
+      assert.equal(1, select(2, complained:gsub("\n", "")))
+    end
+  end)
+end)

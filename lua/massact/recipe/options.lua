@@ -16,7 +16,7 @@ local training = {
   context = { "integer", default = 128, help = "tokens a window" },
   vocab_size = { "integer", default = 1024, help = "of the tokenizer that is trained" },
   tie = { "boolean", default = false, help = "a llama's head has the embedding's weights, as gpt2's always has" },
-  init = { "texts", help = "how linear weights of all variants begin: lir, residual_init or none; default: lir in a llama, residual_init in a gpt2" },
+  init = { "list", help = "how linear weights of all variants begin: lir, residual_init or none; default: lir in a llama, residual_init in a gpt2" },
   init_std = { "number", default = 0.02, help = "standard deviation of new weights" },
   tvr_target = { "number", help = "tvr's; default: 0.01 x sqrt(2048 / width), twice that with dyt: the paper's, beside its width" },
   tvr_every = { "integer", default = 50, help = "steps between two applications of tvr" },

@@ -81,6 +81,17 @@ local function n_parameters(model)
   return n
 end
 
+---Whether the options, the texts and the items will do, without training; what will not is an error.
+---@param opt table
+function M.check(opt)
+  recipe_options.settled(opt)
+  growth.sets(opt)
+  variant.mitigations(opt.init, "init")
+  local prepared = texts.prepare(opt)
+  texts.training(opt, prepared):close()
+  texts.evaluation(opt, prepared):close()
+end
+
 ---Trains a variant, unless the folder has it already, and measures the model that was saved.
 ---@param opt table what the options of massact.recipe.options gave
 ---@param words string|string[] mitigations

@@ -10,13 +10,14 @@ M.of_paper = { "none", "kv_bias", "dyt", "tvr", "kv_bias+tvr", "dyt+tvr" }
 
 ---The mitigations that a word names: "kv_bias+tvr" (or with commas); "none" and "baseline" are none.
 ---@param text string|string[]
+---@param option? string that says it, for messages
 ---@return string[] names sorted, each once
-function M.mitigations(text)
+function M.mitigations(text, option)
   local words, names, seen = type(text) == "table" and table.concat(text, ",") or text, {}, {}
   for name in words:gmatch "[^,+%s]+" do
     if name ~= "none" and name ~= "baseline" and not seen[name] then
       local known, problem = pcall(mitigations.named, name)
-      if not known then options.usage_error("--mitigations: %s", problem) end
+      if not known then options.usage_error("--%s: %s", option or "mitigations", problem) end
       names[#names + 1], seen[name] = name, true
     end
   end
@@ -48,7 +49,7 @@ local settings = {
 -- What massact.create takes: the variant's mitigations, and how all variants begin.
 local function chosen(opt, names)
   local all = {}
-  for _, name in ipairs(M.mitigations(opt.init)) do all[name] = {} end
+  for _, name in ipairs(M.mitigations(opt.init, "init")) do all[name] = {} end
   for _, name in ipairs(names) do all[name] = settings[name] and settings[name](opt, names) or {} end
   return all
 end
