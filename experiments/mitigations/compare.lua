@@ -4,7 +4,6 @@
 local massact = require "massact"
 local comparison = require "massact.recipe.comparison"
 local keyed = require "massact.keyed"
-local options = require "massact.options"
 local recipe_options = require "massact.recipe.options"
 local training = require "massact.recipe.training"
 local variant = require "massact.recipe.variant"
@@ -33,11 +32,8 @@ end
 
 if opt.redraw then return write(massact.json.load(folder .. "/compare.json")) end
 
--- The cases: every variant with every seed.
-local names, cases, seeds, seen = {}, {}, {}, {}
-for i, text in ipairs(opt.seeds) do
-  seeds[i] = math.tointeger(tonumber(text)) or options.usage_error("--seeds: '%s' is not a whole number", text)
-end
+-- Every variant is a case with every seed.
+local names, cases, seeds, seen = {}, {}, recipe_options.seeds(opt), {}
 for _, text in ipairs(opt.variants) do
   local mitigations = variant.mitigations(text, "variants")
   local name = variant.name(mitigations)
@@ -46,10 +42,7 @@ for _, text in ipairs(opt.variants) do
     cases[#cases + 1] = { name = name, mitigations = #mitigations > 0 and name or "none" }
   end
 end
-
--- What every training gets: the options that were given, texts in one place.
-local fixed = { cache = opt.cache or folder .. "/tokens", restart = true, format = opt.format }
-for name in pairs(opt.given) do if own[name] == nil then fixed[name] = opt[name] end end
+local fixed = recipe_options.fixed(opt, own, folder)
 opt.cache = fixed.cache
 if not opt.dry_run then training.check(opt) end
 

@@ -224,3 +224,91 @@ describe("experiments/mitigations/compare.lua", function()
     end
   end)
 end)
+
+describe("experiments/mitigations/emergence.lua", function()
+  local folder = shell.folder()
+  teardown(function() os.execute("rm -r " .. folder) end)
+  local function emergence(words) return run("emergence " .. words) end
+  local function slurp(name) return shell.slurp(folder .. "/" .. name) end
+  local trained = folder .. "/trained/llama-baseline-1"
+  setup(function() assert.equal(0, (run("train " .. toy .. "--seed 1 --record_every 4 --score_every 12 --checkpoint_every 4 --keep 0 --save_dir " .. folder .. "/trained"))) end)
+
+  it("follows what a training has recorded, and fits the curve", function()
+    local status, out, err = emergence(("--runs %s --save_dir %s/runs"):format(trained, folder))
+    assert.same({ 0, "" }, { status, err })
+    local r, records = massact.json.load(folder .. "/runs/emergence.json"), massact.json.load(trained .. "/results.json").records
+    assert.same({ 1, 2, 4, 8, 12, 16, 20, 24 }, table.move(r.steps, 1, 8, 1, {}))
+    local last = records[#records].magnitudes
+    assert.near(last.top1[2], r.values.top1.mean[2][8], 1e-9)
+    assert.near(last.top1[2] / last.median[2], r.values.ratio.mean[2][8], 1e-6)
+    -- The curve is the one that the library fits.
+    local fit = require("massact.emergence").fit(table.move(r.steps, 1, 8, 1, {}), table.move(r.values.top1.mean[1], 1, 8, 1, {}))
+    assert.same({ "top1", 0 }, { r.fits[1].quantity, r.fits[1].layer })
+    assert.near(fit.r2, r.fits[1].r2, 1e-9)
+    assert.equal(4, #r.fits)
+    assert.matches("8 steps from 1 to 24; at the last the largest magnitude is", out)
+    assert(out:find(("at least %.3f"):format(math.min(r.fits[1].r2, r.fits[2].r2)), 1, true), out)
+    assert.equal(1 + 8 * 2, select(2, slurp("runs/emergence.csv"):gsub("\n", "")))
+    assert.matches("^quantity,layer,A,lambda,gamma,t0,K,R2,peak\ntop1,0,", slurp "runs/fit.csv")
+    assert.equal("\137PNG", slurp("runs/emergence.png"):sub(1, 4))
+    os.remove(folder .. "/runs/fit.md")
+    local again, same = emergence(("--redraw %s/runs"):format(folder))
+    assert.same({ 0, out }, { again, same })
+    assert.matches("| top1 | 0 |", slurp "runs/fit.md", 1, true)
+  end)
+
+  it("measures checkpoints by the steps in their names, each once", function()
+    local words = ("--checkpoints %s --data %s --context 32 --record_windows 3 --fit ratio --save_dir %s/checkpoints"):format(trained,
+      massact.home .. "/experiments/default/text.txt", folder)
+    local status, out, err = emergence(words)
+    assert.same({ 0, "" }, { status, err })
+    assert.matches("6 of 6 cases done.*6 steps from 4 to 24.*ratio: the curve's R²", out)
+    local r = massact.json.load(folder .. "/checkpoints/emergence.json")
+    -- By hand: the mean over three windows of the largest magnitude of layer 1 at step 12.
+    local model = massact.load(trained .. "/step-12")
+    local sum, windows = 0, massact.windows(model.tokenizer, massact.data.text(massact.home .. "/experiments/default/text.txt"), { length = 32, bos = true, limit = 3 })
+    for _, ids in ipairs(windows) do sum = sum + model:forward(ids, { capture = { "layers.1.out" } })["layers.1.out"]:abs():max():item() end
+    assert.near(sum / 3, r.values.top1.mean[2][3], 1e-5)
+    -- Names as Pythia's; what was measured is not measured again.
+    local changed = select(2, massact.system.stamp(folder .. "/checkpoints/cases/step-12/results.json"))
+    os.execute(("mkdir %s/revisions; for n in 4 8; do cp -r %s/step-$n %s/revisions/step$n; done"):format(folder, trained, folder))
+    assert.matches("2 steps are too few for the curve, which has five parameters",
+      (select(2, emergence(("--checkpoints %s/revisions/step4,%s/revisions/step8 --context 32 --save_dir %s/few"):format(folder, folder, folder)))))
+    assert.equal(0, (emergence(words)))
+    assert.equal(changed, select(2, massact.system.stamp(folder .. "/checkpoints/cases/step-12/results.json")))
+  end)
+
+  it("trains several seeds itself, and joins them", function()
+    local status, out, err = emergence(toy .. "--seeds 1,2 --mitigations kv_bias --record_every 4 --score_every 12 --save_dir " .. folder .. "/own")
+    assert.same({ 0, "" }, { status, err })
+    assert.matches("8 steps from 1 to 24, mean of 2 seeds", out)
+    local r, sum, most = massact.json.load(folder .. "/own/emergence.json"), 0, 0
+    assert.same({ "llama-kv_bias-1", "llama-kv_bias-2" }, table.move(r.runs, 1, 2, 1, {}))
+    for seed = 1, 2 do
+      local records = massact.json.load(("%s/own/cases/seed=%d/llama-kv_bias-%d/results.json"):format(folder, seed, seed)).records
+      local value = records[#records].magnitudes.top1[1]
+      sum, most = sum + value / 2, math.max(most, value)
+    end
+    assert.near(sum, r.values.top1.mean[1][8], 1e-9)
+    assert.near(most, r.values.top1.high[1][8], 1e-9)
+    assert.matches("^step,layer,top1,top1_least,top1_most,top2,", slurp "own/emergence.csv")
+  end)
+
+  it("says in one line what is wrong", function()
+    os.execute(("cp -r %s/experiments/default/model %s/revisions/step16"):format(massact.home, folder))
+    os.execute(("mkdir %s/empty; cp -r %s/step-4 %s/final; cp -r %s/step-4 %s/other-4"):format(folder, trained, folder, trained, folder))
+    for words, message in pairs {
+      ["--runs /no/such"] = "2 '/no/such' has no log.jsonl: it is no training of mitigations/train.lua",
+      ["--checkpoints /no/such"] = "2 %-%-checkpoints: there is no folder '/no/such'",
+      ["--checkpoints " .. folder .. "/empty"] = "2 %-%-checkpoints: '.-/empty' holds no checkpoint",
+      ["--checkpoints " .. folder .. "/final"] = "2 %-%-checkpoints: the name of '.-/final' tells no step, as step1000 does",
+      ["--checkpoints " .. trained .. "," .. folder .. "/other-4"] = "2 %-%-checkpoints: '.-step%-4' and '.-other%-4' are both of step 4",
+      ["--context 32 --checkpoints " .. folder .. "/revisions"] = "1 .-: step 16 is of a model with 4 layers, another one has 2: these are not of one training",
+      ["--fit top9"] = "2 %-%-fit: 'top9' is none of median, ratio, top1, top2, top3",
+    } do
+      local status, _, err = emergence(words .. " --save_dir " .. folder .. "/bad")
+      assert.matches("^" .. message:gsub("^([12]) ", "%1 massact: "), status .. " " .. err)
+      assert.equal(1, select(2, err:gsub("\n", "")), err)
+    end
+  end)
+end)

@@ -69,6 +69,28 @@ function M.of_training(opt)
   return own
 end
 
+---What a sweep of trainings gives each of them: the options that were given, but for a script's own; texts are kept in one place.
+---@param opt table
+---@param own table<string, any> by name
+---@param folder string of the sweep
+---@return table<string, any>
+function M.fixed(opt, own, folder)
+  local fixed = { cache = opt.cache or folder .. "/tokens", restart = true, format = opt.format }
+  for name in pairs(opt.given) do if own[name] == nil then fixed[name] = opt[name] end end
+  return fixed
+end
+
+---Seeds as numbers.
+---@param opt table
+---@return integer[]
+function M.seeds(opt)
+  local seeds = {}
+  for i, text in ipairs(opt.seeds) do
+    seeds[i] = math.tointeger(tonumber(text)) or options.usage_error("--seeds: '%s' is not a whole number", text)
+  end
+  return seeds
+end
+
 -- What has to be at least 1, or at least 0.
 local least = {
   [1] = { "layers", "width", "heads", "ffn", "steps", "batch", "tvr_every", "record_every", "record_windows", "calibration_windows" },
