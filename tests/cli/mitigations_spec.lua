@@ -54,6 +54,32 @@ describe("experiments/mitigations/train.lua", function()
     assert.equal(1 + 2, lines_of(base .. "by_layer.csv"))
   end)
 
+  it("makes models that other experiments take, and show the KV bias in", function()
+    train "--family gpt2 --mitigations kv_bias,dyt --seed 2 --steps 8"
+    for _, name in ipairs { "llama-kv_bias+tvr-3", "gpt2-dyt+kv_bias-2" } do
+      local out = folder .. "/others"
+      local function experiment(words)
+        local status, _, err = shell.massact(("run %s --pretrained %s/%s --calibration_windows 2 --context_length 32 --save_dir %s"):format(words, folder, name, out))
+        assert.same({ 0, "" }, { status, err }, words)
+        return ("%s/%s/%s_layer_model.layers_self_attn_32_True_%s_42/"):format(out, name, name, words:find "show_logits" and "False" or "True")
+      end
+      for _, words in ipairs { "existence", "tokens", "intervention --windows 2", "quantisation --windows 2", "choices --limit 2", "attention_trajectory" } do experiment(words) end
+      -- Each query's attention is that to the KV bias and to the keys before it.
+      local r = massact.json.load(experiment "self_attention --show_logits false" .. "self_attention.json")
+      for _, layer in ipairs(r.layers) do
+        for q, row in ipairs(layer.rows) do
+          local sum = layer.extra_kv[q]
+          assert(sum > 0)
+          for _, value in ipairs(row) do sum = sum + value end
+          assert.near(1, sum, 1e-5)
+        end
+      end
+      local base = experiment "sink_rate"
+      assert.matches("attention_to_kv_bias\n0,.-,0%.%d+\n1,.-,0%.%d+\n$", shell.slurp(base .. "sink_rate.csv"))
+      assert.matches("\n0,extra_kv,,0%.%d+\n", shell.slurp(base .. "attention_trajectory.csv"))
+    end
+  end)
+
   it("is the model that massact.train makes of the same settings", function()
     train "--mitigations none --init none --seed 3 --steps 6"
     local r = massact.json.load(folder .. "/llama-baseline-3/results.json")
@@ -171,6 +197,7 @@ describe("experiments/mitigations/compare.lua", function()
         max_magnitude = function(x) return x.existence.largest.max end, median = function(x) return x.existence.largest.median end,
         ratio = function(x) return x.existence.largest.max / x.existence.largest.median end, perplexity = function(x) return x.perplexity end,
         perplexity_w8a8 = function(x) return x.quantisation.perplexity.both end, sink_rate = function(x) return x.sinks.sink_rate end,
+        attention_to_kv_bias = i == 2 and function(x) return (x.sinks.by_layer.bias[1] + x.sinks.by_layer.bias[2]) / 2 end or nil,
         accuracy = function(x) return 100 * x.accuracy end, accuracy_endings = function(x) return 100 * x.sets[2].accuracy end,
       } do
         local a, b = get(r[1]), get(r[2])

@@ -2,6 +2,7 @@
 -- by layer, and scores over tokens.
 local core = require "massact.core"
 local plot = require "massact.plot"
+local report = require "massact.recipe.report"
 local tables = require "massact.tables"
 
 local M = {}
@@ -151,13 +152,14 @@ function M.markdown(comparison)
   return tables.markdown(columns, rows) .. "\n" .. notes(comparison)
 end
 
--- Accuracy by set, as more measures.
+-- What only the CSV has besides: how much attention a KV bias gets, and accuracy by set.
 local function all_measures(comparison)
   local list = table.move(measures, 1, #measures, 1, {})
-  for _, variant in ipairs(comparison.variants) do
-    for i, set in ipairs(variant.runs[1] and #list == #measures and variant.runs[1].sets or {}) do
-      list[#list + 1] = { "accuracy_" .. set.name, nil, nil, nil, function(r) return 100 * r.sets[i].accuracy end }
-    end
+  list[#list + 1] = { "attention_to_kv_bias", nil, nil, nil, function(r) return r.bias and report.mean(r.bias) end }
+  local first
+  for _, variant in ipairs(comparison.variants) do first = first or variant.runs[1] end
+  for i, set in ipairs(first and first.sets or {}) do
+    list[#list + 1] = { "accuracy_" .. set.name, nil, nil, nil, function(r) return 100 * r.sets[i].accuracy end }
   end
   return list
 end
