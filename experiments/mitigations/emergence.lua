@@ -5,6 +5,7 @@ local keyed = require "massact.keyed"
 local massact = require "massact"
 local options = require "massact.options"
 local over_training = require "massact.recipe.over_training"
+local records = require "massact.recipe.records"
 local recipe_options = require "massact.recipe.options"
 local training = require "massact.recipe.training"
 local variant = require "massact.recipe.variant"
@@ -29,7 +30,7 @@ end
 
 -- One checkpoint: a case of the sweep below.
 if opt.pretrained then
-  local found = over_training.measure(opt)
+  local found = records.measure(opt)
   massact.system.make_folder(folder)
   return massact.json.save(folder .. "/results.json", found)
 end
@@ -49,13 +50,13 @@ local find = {}
 
 function find.runs()
   local runs = {}
-  for i, path in ipairs(opt.runs) do runs[i] = { name = path, records = over_training.of_training(path) } end
+  for i, path in ipairs(opt.runs) do runs[i] = { name = path, records = records.of_training(path) } end
   return runs
 end
 
 function find.checkpoints()
   local cases, passed = {}, {}
-  for i, each in ipairs(over_training.checkpoints(opt.checkpoints)) do cases[i] = { name = "step-" .. each.step, pretrained = each.path } end
+  for i, each in ipairs(records.checkpoints(opt.checkpoints)) do cases[i] = { name = "step-" .. each.step, pretrained = each.path } end
   for _, name in ipairs { "data", "data_dir", "field", "context", "bos_windows", "record_windows", "dtype" } do passed[name] = opt[name] end
   return { { name = table.concat(opt.checkpoints, ","), records = swept { experiment = "mitigations/emergence", fixed = passed, cases = cases, results = { "step" } } } }
 end
@@ -69,7 +70,7 @@ function find.trainings()
   for i, r in ipairs(swept { experiment = "mitigations/train", fixed = fixed, cross = { seed = recipe_options.seeds(opt) },
     results = { "existence.largest.max", "existence.largest.ratio" } }) do
     runs[i] = { name = r.model, records = {} }
-    for _, record in ipairs(r.records) do if record.magnitudes then table.insert(runs[i].records, record) end end
+    for _, each in ipairs(r.records) do if each.magnitudes then table.insert(runs[i].records, each) end end
   end
   return runs
 end

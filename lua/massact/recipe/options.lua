@@ -35,7 +35,7 @@ local training = {
   weight_decay = { "number", default = 0.1, help = "of matrices" },
   clip = { "number", default = 1, help = "largest norm of all gradients together; 0: any" },
   record_every = { "integer", help = "steps between two records of magnitudes, besides steps 1, 2, 4, 8 ...; default: a twentieth of the steps" },
-  record_windows = { "integer", default = 8, help = "held-out windows in which magnitudes are recorded" },
+  record_windows = { "integer", default = 16, help = "held-out windows of which magnitudes and losses are recorded" },
   score_every = { "integer", help = "steps between two scores of --items; default: an eighth of the steps; 0: only at the end" },
   evaluation_windows = { "integer", default = 64, help = "held-out windows to evaluate on; 0: all" },
   calibration_windows = { "integer", default = 10, help = "training windows that the 8-bit scales are calibrated on" },

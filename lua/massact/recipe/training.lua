@@ -15,18 +15,16 @@ local M = {}
 
 -- ---- going on, or beginning anew ----
 
-local function one_line(value) return core.json.text(value) end
-
 -- The first setting in which two trainings differ.
 local function difference(was, now)
   for _, name in ipairs(keyed.keys(keyed.merged(was, now))) do
     local before, here = was[name], now[name]
-    if before == nil or here == nil or one_line(before) ~= one_line(here) then return name, before, here end
+    if before == nil or here == nil or core.json.text(before) ~= core.json.text(here) then return name, before, here end
   end
 end
 
 local function shown(value)
-  return value == nil and "not set" or type(value) == "table" and (one_line(value):gsub("%s+", " ")) or tostring(value)
+  return value == nil and "not set" or type(value) == "table" and (core.json.text(value):gsub("%s+", " ")) or tostring(value)
 end
 
 -- Whether a folder's checkpoints are of this training.  Another one's stay, unless --restart says that they may go.
@@ -46,12 +44,12 @@ end
 -- ---- training ----
 
 local function train(opt, folder, model, prepared, windows, sets)
+  local evaluation = texts.evaluation(opt, prepared)
   return massact.train {
     model = model, loader = texts.training(opt, prepared), folder = folder, steps = opt.steps, label = model.name,
     optimizer = { rate = opt.rate, weight_decay = opt.weight_decay, clip = opt.clip > 0 and opt.clip or nil },
     schedule = { kind = "cosine", warmup = opt.warmup, final = opt.final_rate },
-    evaluation = texts.evaluation(opt, prepared), evaluate_every = opt.record_every,
-    evaluation_batches = math.max(1, opt.record_windows // opt.batch),
+    evaluation = evaluation, evaluate_every = opt.record_every, evaluation_batches = math.ceil(opt.record_windows / evaluation.options.batch),
     checkpoint_every = opt.checkpoint_every, keep = opt.keep > 0 and opt.keep or opt.steps + 1,
     callbacks = growth.callbacks(opt, windows, sets),
   }
