@@ -1,8 +1,8 @@
 # What massact builds on.  Everything comes from the system's packages (bootstrap.sh installs them on Debian 12);
 # nothing is vendored.  A required package that is missing ends the configuration with its Debian name, an
 # optional one is listed in the summary at the end of it.
-set(MASSACT_CUDA AUTO CACHE STRING "CUDA backend: AUTO, ON or OFF")
-set_property(CACHE MASSACT_CUDA PROPERTY STRINGS AUTO ON OFF)
+set(MASSACT_CUDA AUTO CACHE STRING "CUDA backend: AUTO (where the toolkit is found), ON, OFF, or EMULATE (on the host, for tests)")
+set_property(CACHE MASSACT_CUDA PROPERTY STRINGS AUTO ON OFF EMULATE)
 
 # Finds a pkg-config module as PkgConfig::NAME, or says which package has it.
 function(massact_require name module package)
@@ -30,18 +30,31 @@ massact_require(ZSTD libzstd libzstd-dev)
 massact_require(LIBEDIT libedit libedit-dev)
 massact_require(CRYPTO libcrypto libssl-dev)
 
-# The CUDA backend's folder is empty in this version, and the option says so.
-if(MASSACT_CUDA STREQUAL "ON")
-  message(FATAL_ERROR "MASSACT_CUDA=ON: massact ${PROJECT_VERSION} has no CUDA backend; use MASSACT_CUDA=OFF or AUTO")
-elseif(MASSACT_CUDA STREQUAL "AUTO")
-  find_package(CUDAToolkit QUIET)
+# MASSACT_CUDA_BACKEND: CUDA (compiled by nvcc), EMULATE (the same files as host C++, tests/cuda/emulation), or OFF.  The
+# toolkit is needed to build alone: its runtime is linked statically, the driver and cuBLASLt are looked for at run time.
+set(MASSACT_CUDA_BACKEND OFF)
+if(MASSACT_CUDA STREQUAL "EMULATE")
+  set(MASSACT_CUDA_BACKEND EMULATE)
+  message(STATUS "  CUDA: emulated on the host, for tests")
+elseif(MASSACT_CUDA STREQUAL "ON" OR MASSACT_CUDA STREQUAL "AUTO")
+  include(CheckLanguage)
+  find_package(CUDAToolkit 12.0 QUIET)
+  if(CUDAToolkit_FOUND AND NOT CMAKE_CUDA_COMPILER)
+    set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE} CACHE FILEPATH "nvcc")
+  endif()
   if(CUDAToolkit_FOUND)
-    message(STATUS "  CUDA: toolkit ${CUDAToolkit_VERSION} is here, but this version has no CUDA backend: CPU only")
+    check_language(CUDA)
+  endif()
+  if(CUDAToolkit_FOUND AND CMAKE_CUDA_COMPILER)
+    set(MASSACT_CUDA_BACKEND CUDA)
+    message(STATUS "  CUDA ${CUDAToolkit_VERSION}")
+  elseif(MASSACT_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "MASSACT_CUDA=ON: no CUDA Toolkit 12 or later was found; set CUDAToolkit_ROOT, or MASSACT_CUDA=OFF")
   else()
-    message(STATUS "  CUDA: no toolkit found, and this version has no CUDA backend: CPU only")
+    message(STATUS "  CUDA: no toolkit found, CPU only")
   endif()
 elseif(NOT MASSACT_CUDA STREQUAL "OFF")
-  message(FATAL_ERROR "MASSACT_CUDA is '${MASSACT_CUDA}'; it may be AUTO, ON or OFF")
+  message(FATAL_ERROR "MASSACT_CUDA is '${MASSACT_CUDA}'; it may be AUTO, ON, OFF or EMULATE")
 endif()
 
 # What only the tests and checks use; the build goes on without it.

@@ -36,7 +36,8 @@ struct ma_device {
   void *state;   /* the backend's own */
 };
 
-/* The device that `name` ("cpu", "cuda", "cuda:1", "auto") means.  Devices live as long as the
+/* The device that `name` ("cpu", "cuda", "cuda:1", "auto") means: "auto" is what the environment's MASSACT_DEVICE names, else a
+ * GPU where there is one.  Devices live as long as the
  * process; the pointer is borrowed. */
 ma_status ma_device_find(ma_device **out, const char *name, ma_error *err);
 ma_device *ma_device_cpu(void);

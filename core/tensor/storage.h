@@ -5,7 +5,9 @@
 #ifndef MASSACT_TENSOR_STORAGE_H
 #define MASSACT_TENSOR_STORAGE_H
 
+#ifndef __cplusplus /* kernels in CUDA's C++ see storages from outside */
 #include <stdatomic.h>
+#endif
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -18,6 +20,7 @@ typedef struct ma_node ma_node;
 /* On the tape (tape.h) a storage is a name for bytes that a second one, its `base`, holds: what the tape has saved
  * refers to bases, so that a write gives the name other bytes where somebody still needs the old ones. */
 typedef struct ma_storage ma_storage;
+#ifndef __cplusplus
 struct ma_storage {
   atomic_int n_refs;
   atomic_bool is_dead;
@@ -31,6 +34,7 @@ struct ma_storage {
   ma_storage *base;  /* holds the bytes, or NULL: this one does */
   ma_node *node;     /* how the tape says that the elements came about, or NULL */
 };
+#endif
 
 /* *out is new with one reference, `bytes` of uninitialised memory on `device`. */
 ma_status ma_storage_new(ma_storage **out, ma_device *device, size_t bytes, ma_error *err);

@@ -519,6 +519,7 @@ function cases.quantize()
       end
     end)
   end
+  assert.same({ { 1.5, 1.5, 1.5 }, { -2, -2, -2 } }, massact.tensor { { 1.6 }, { -2.1 } }:expand(2, 3):quantize(0.5):totable())
   assert.same({ 127, -127, 2, -2, 0 }, massact.tensor { 1e9, -127.5, 2.5, -1.5, 0.5 }:quantize(1):totable())
   local t = massact.ones(2, 3)
   for _, scale in ipairs { 0, -1, nan, inf, 1e-60, 1e60 } do fails("it should be finite and above 0", t.quantize, t, scale) end
@@ -626,8 +627,9 @@ function cases.gather()
     end
   end
   local t = massact.zeros(3, 2)
-  fails("outside %[3 x 2%]", function() t:gather(0, massact.tensor({ 3 }, "i64")) end)
-  fails("outside %[3 x 2%]", function() t:gather(0, massact.tensor({ -1 }, "i64")) end)
+  -- A GPU says so when its numbers are read.
+  fails("outside", function() t:gather(0, massact.tensor({ 3 }, "i64")):totable() end)
+  fails("outside", function() t:gather(0, massact.tensor({ -1 }, "i64")):totable() end)
   fails("index is a list of i64 or i32", function() t:gather(0, massact.tensor { 1 }) end)
   fails("index is a list", function() t:gather(0, massact.tensor({ { 1 } }, "i64")) end)
 end
@@ -976,7 +978,7 @@ function plain.elements()
     assert.equal(7, t:get(-1, 2))
     assert.equal(is_float[dtype] and "float" or "integer", math.type(t:get(1, 2)))
     assert.equal(dtype, t:dtype())
-    assert.equal("cpu", t:device())
+    assert.matches(os.getenv "MASSACT_DEVICE" or "cpu", t:device())
     assert.same({ 2, 6, 2, 3 }, { t:dim(), t:size(), #t, t:size(-1) })
     for _, bad in ipairs(is_float[dtype] and {} or { 0.5, nan, inf, 1e30 }) do fails("cannot be an element", t.set, t, 0, 0, bad) end
   end

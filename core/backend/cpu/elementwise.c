@@ -203,7 +203,7 @@ static void quantize_chunks(void *self, size_t from, size_t to) {
   for (size_t i = from; i < to; i++) {
     size_t n = locate(&j->c, i, at);
     float *to_row = is_f32_row(j->out, stride[0]) ? f32_at(j->out, at[0]) : buffer;
-    const float *row = ma_row_load(j->rows, buffer, j->a, at[1], stride[1], n);
+    const float *row = ma_row_load_whole(j->rows, buffer, j->a, at[1], stride[1], n);
     j->rows->quantize(to_row, row, (float)j->value, (float)j->kind, n);
     if (to_row == buffer) ma_row_store(j->rows, j->out, at[0], stride[0], buffer, n);
   }
