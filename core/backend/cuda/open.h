@@ -25,9 +25,6 @@
 #define ma_cuda_dyt_grad NULL
 #define ma_cuda_gated_grad NULL
 
-/* position.cu */
-#define ma_cuda_rope NULL
-
 /* attention.cu */
 #define ma_cuda_attention NULL
 #define ma_cuda_attention_and_tally NULL
@@ -42,17 +39,11 @@
 #define ma_cuda_route NULL
 #define ma_cuda_add_rows NULL
 
-/* embed.cu */
-#define ma_cuda_embed NULL
-
 /* loss.cu */
 #define ma_cuda_cross_entropy NULL
 #define ma_cuda_linear_cross_entropy NULL
 #define ma_cuda_cross_entropy_grad NULL
 #define ma_cuda_linear_cross_entropy_grad NULL
 #define ma_cuda_mean_cross_entropy NULL
-
-/* optimizer.cu */
-#define ma_cuda_adamw NULL
 
 #endif
