@@ -19,19 +19,11 @@
 #define ma_cuda_linear_grad_weight NULL
 
 /* norm.cu */
-#define ma_cuda_softmax NULL
-#define ma_cuda_rms_norm NULL
-#define ma_cuda_layer_norm NULL
-#define ma_cuda_dyt NULL
-#define ma_cuda_gated NULL
 #define ma_cuda_softmax_grad NULL
 #define ma_cuda_rms_norm_grad NULL
 #define ma_cuda_layer_norm_grad NULL
 #define ma_cuda_dyt_grad NULL
 #define ma_cuda_gated_grad NULL
-
-/* position.cu */
-#define ma_cuda_rope NULL
 
 /* attention.cu */
 #define ma_cuda_attention NULL
@@ -47,17 +39,11 @@
 #define ma_cuda_route NULL
 #define ma_cuda_add_rows NULL
 
-/* embed.cu */
-#define ma_cuda_embed NULL
-
 /* loss.cu */
 #define ma_cuda_cross_entropy NULL
 #define ma_cuda_linear_cross_entropy NULL
 #define ma_cuda_cross_entropy_grad NULL
 #define ma_cuda_linear_cross_entropy_grad NULL
 #define ma_cuda_mean_cross_entropy NULL
-
-/* optimizer.cu */
-#define ma_cuda_adamw NULL
 
 #endif
