@@ -26,7 +26,6 @@
 #define ma_cuda_gated_grad NULL
 
 /* attention.cu */
-#define ma_cuda_attention NULL
 #define ma_cuda_attention_and_tally NULL
 #define ma_cuda_attention_scores NULL
 #define ma_cuda_attention_mix NULL
