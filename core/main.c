@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "base/file.h"
 #include "base/process.h"
@@ -324,7 +327,16 @@ static int finish(int status) {
   return status;
 }
 
+/* Large tensors come from the system and go back to it.  By default glibc takes such blocks from its heap once some were freed, and
+ * over the thousands of passes of a training what lies between them keeps the heap growing. */
+static void return_large_blocks(void) {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 4000000);
+#endif
+}
+
 int main(int argc, char **argv) {
+  return_large_blocks();
   const char *parent = getenv("MASSACT_PARENT");
   if (parent) ma_process_follow(parent);
   unsetenv("MASSACT_PARENT");
