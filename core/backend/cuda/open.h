@@ -12,12 +12,6 @@
 /* statistics.cu */
 #define ma_cuda_statistics NULL
 
-/* matmul.cu */
-#define ma_cuda_linear NULL
-#define ma_cuda_sum_rows NULL
-#define ma_cuda_linear_grad_x NULL
-#define ma_cuda_linear_grad_weight NULL
-
 /* norm.cu */
 #define ma_cuda_softmax NULL
 #define ma_cuda_rms_norm NULL
