@@ -3,11 +3,9 @@
 #define MASSACT_BACKEND_CUDA_OPEN_H
 
 /* reduce.cu */
-#define ma_cuda_reduce NULL
 #define ma_cuda_sort NULL
 #define ma_cuda_topk NULL
 #define ma_cuda_quantile NULL
-#define ma_cuda_reduce_grad NULL
 
 /* statistics.cu */
 #define ma_cuda_statistics NULL
