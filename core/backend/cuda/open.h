@@ -2,14 +2,6 @@
 #ifndef MASSACT_BACKEND_CUDA_OPEN_H
 #define MASSACT_BACKEND_CUDA_OPEN_H
 
-/* reduce.cu */
-#define ma_cuda_sort NULL
-#define ma_cuda_topk NULL
-#define ma_cuda_quantile NULL
-
-/* statistics.cu */
-#define ma_cuda_statistics NULL
-
 /* norm.cu */
 #define ma_cuda_softmax NULL
 #define ma_cuda_rms_norm NULL
