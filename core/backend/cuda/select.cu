@@ -35,22 +35,22 @@ __global__ void begin_kernel(const select_job j, int64_t n, int64_t rank) {
   }
 }
 
-/* A block for each part. */
+/* A block of MA_THREADS for each part. */
 __global__ void count_kernel(const select_job j) {
   __shared__ unsigned counts[N_DIGITS];
   const int64_t line = blockIdx.x / j.n_parts, start = ma_line_start(j.lines, j.first + line), part = blockIdx.x % j.n_parts;
   const int64_t end = (part + 1) * PART < j.lines.length ? (part + 1) * PART : j.lines.length;
   const uint64_t prefix = j.choices[line].prefix;
   const int shift = 64 - digit_end(j.known), width = digit_end(j.known) - j.known;
-  for (unsigned i = threadIdx.x; i < N_DIGITS; i += blockDim.x) counts[i] = 0;
+  for (unsigned i = threadIdx.x; i < N_DIGITS; i += MA_THREADS) counts[i] = 0;
   __syncthreads();
-  for (int64_t e = part * PART + threadIdx.x; e < end; e += blockDim.x) {
+  for (int64_t e = part * PART + threadIdx.x; e < end; e += MA_THREADS) {
     const uint64_t key = ma_key_at(j.lines, start + e * j.lines.step, j.order);
     if (j.known == 0 || (key ^ prefix) >> (64 - j.known) == 0)
       atomicAdd(&counts[static_cast<unsigned>(key >> shift) & ((1u << width) - 1)], 1u);
   }
   __syncthreads();
-  for (unsigned i = threadIdx.x; i < N_DIGITS; i += blockDim.x)
+  for (unsigned i = threadIdx.x; i < N_DIGITS; i += MA_THREADS)
     if (counts[i] > 0) atomicAdd(&j.counts[line * N_DIGITS + i], static_cast<unsigned long long>(counts[i]));
 }
 
@@ -113,7 +113,7 @@ ma_status ma_cuda_select(ma_device *device, void *out, ma_dtype dtype, const ma_
     const int64_t n = lines.n - j.first < each ? lines.n - j.first : each;
     MA_CUDA_TRY(ma_launch("quantile", begin_kernel, ma_grid_over(device, n * N_DIGITS), err, j, n, rank));
     for (j.known = 0; j.known < n_bits; j.known = digit_end(j.known)) {
-      MA_CUDA_TRY(ma_launch("quantile", count_kernel, ma_grid_rows(device, n * j.n_parts, 1024), err, j));
+      MA_CUDA_TRY(ma_launch("quantile", count_kernel, ma_grid_rows(device, n * j.n_parts), err, j));
       MA_CUDA_TRY(ma_launch("quantile", choose_kernel, ma_grid_rows(device, n), err, j));
     }
     MA_CUDA_TRY(ma_launch("quantile", put_choices_kernel, ma_grid_over(device, n), err, j, n, out, dtype));
