@@ -3,22 +3,13 @@
 #define MASSACT_BACKEND_CUDA_OPEN_H
 
 /* norm.cu */
-#define ma_cuda_softmax NULL
-#define ma_cuda_rms_norm NULL
-#define ma_cuda_layer_norm NULL
-#define ma_cuda_dyt NULL
-#define ma_cuda_gated NULL
 #define ma_cuda_softmax_grad NULL
 #define ma_cuda_rms_norm_grad NULL
 #define ma_cuda_layer_norm_grad NULL
 #define ma_cuda_dyt_grad NULL
 #define ma_cuda_gated_grad NULL
 
-/* position.cu */
-#define ma_cuda_rope NULL
-
 /* attention.cu */
-#define ma_cuda_attention NULL
 #define ma_cuda_attention_and_tally NULL
 #define ma_cuda_attention_scores NULL
 #define ma_cuda_attention_mix NULL
@@ -31,17 +22,11 @@
 #define ma_cuda_route NULL
 #define ma_cuda_add_rows NULL
 
-/* embed.cu */
-#define ma_cuda_embed NULL
-
 /* loss.cu */
 #define ma_cuda_cross_entropy NULL
 #define ma_cuda_linear_cross_entropy NULL
 #define ma_cuda_cross_entropy_grad NULL
 #define ma_cuda_linear_cross_entropy_grad NULL
 #define ma_cuda_mean_cross_entropy NULL
-
-/* optimizer.cu */
-#define ma_cuda_adamw NULL
 
 #endif

@@ -15,7 +15,7 @@ struct scatter_job {
 
 /* Neighbours in a warp are neighbours in memory: lines vary fastest. */
 __global__ void scatter_kernel(const scatter_job j, ma_complaint *complaint) {
-  for (int64_t i = ma_thread(); i < j.w.count * j.n; i += ma_n_threads()) {
+  for MA_EACH(i, j.w.count * j.n) {
     const int64_t line = i % j.w.count, first = i / j.w.count;
     const ma_item *places = j.places.items + line * j.places.step;
     const uint64_t key = places[first].key;
