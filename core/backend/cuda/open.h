@@ -9,15 +9,6 @@
 #define ma_cuda_dyt_grad NULL
 #define ma_cuda_gated_grad NULL
 
-/* attention.cu */
-#define ma_cuda_attention_and_tally NULL
-#define ma_cuda_attention_scores NULL
-#define ma_cuda_attention_mix NULL
-#define ma_cuda_attention_tally NULL
-#define ma_cuda_attention_grad NULL
-#define ma_cuda_attention_scores_grad NULL
-#define ma_cuda_attention_mix_grad NULL
-
 /* experts.cu */
 #define ma_cuda_route NULL
 #define ma_cuda_add_rows NULL
