@@ -63,10 +63,10 @@ ma_status ma_alloc_aligned(void **out, size_t bytes, ma_error *err) {
   *out = NULL;
   if (bytes > SIZE_MAX - HUGE_PAGE || fails_now()) return out_of_memory(err, bytes);
   size_t alignment = bytes >= 16 * (size_t)HUGE_PAGE ? HUGE_PAGE : LINE;
-  size_t rounded = (bytes + LINE - 1) / LINE * LINE;
+  size_t rounded = (bytes + alignment - 1) / alignment * alignment; /* as C11 7.22.3.1 wants */
   *out = counted(aligned_alloc(alignment, rounded ? rounded : LINE));
   if (!*out) return out_of_memory(err, bytes);
-  if (alignment == HUGE_PAGE) madvise(*out, rounded / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* a wish; refusal is fine */
+  if (alignment == HUGE_PAGE) madvise(*out, rounded, MADV_HUGEPAGE); /* a wish; refusal is fine */
   return MA_OK;
 }
 
