@@ -5,14 +5,10 @@
 
 namespace {
 
-/* Loops of a thread over its elements, and over its fours. */
-#define EACH(i, count) (int64_t i = ma_thread(); i < (count); i += ma_n_threads())
-#define EACH_FOUR(i, count) (int64_t i = 4 * ma_thread(); i < (count); i += 4 * ma_n_threads())
-
 /* ---- fill and copy ---- */
 
 __global__ void fill_kernel(const ma_cuda_walk w, double value) {
-  for EACH(i, w.count) {
+  for MA_EACH(i, w.count) {
     int64_t at[1];
     ma_walk_at<1>(w, i, at);
     ma_store_double(w.data[0], w.dtype[0], at[0], value);
@@ -20,11 +16,11 @@ __global__ void fill_kernel(const ma_cuda_walk w, double value) {
 }
 
 __global__ void convert_floats_kernel(const ma_cuda_walk w) {
-  for EACH_FOUR(i, w.count) ma_walk_four<2>(w, i, [](const ma_four *in, ma_four &out) { out = in[1]; });
+  for MA_EACH_FOUR(i, w.count) ma_walk_four<2>(w, i, [](const ma_four *in, ma_four &out) { out = in[1]; });
 }
 
 __global__ void convert_kernel(const ma_cuda_walk w) {
-  for EACH(i, w.count) {
+  for MA_EACH(i, w.count) {
     int64_t at[2];
     ma_walk_at<2>(w, i, at);
     ma_store_double(w.data[0], w.dtype[0], at[0], ma_load_double(w.data[1], w.dtype[1], at[1]));
@@ -33,7 +29,7 @@ __global__ void convert_kernel(const ma_cuda_walk w) {
 
 /* Elements of one type, bit for bit. */
 template <typename T> __global__ void move_kernel(const ma_cuda_walk w) {
-  for EACH(i, w.count) {
+  for MA_EACH(i, w.count) {
     int64_t at[2];
     ma_walk_at<2>(w, i, at);
     static_cast<T *>(w.data[0])[at[0]] = static_cast<const T *>(w.data[1])[at[1]];
@@ -83,7 +79,7 @@ ma_status copy_same(ma_tensor *out, const ma_tensor *a, ma_error *err) {
 /* A thread widens 16 elements of a block. */
 __global__ void widen_kernel(const ma_cuda_walk w, int block, int block_bytes) {
   const int64_t stride = w.strides[0][w.n_dims - 1];
-  for EACH(i, w.count / MA_BLOCK_PART) {
+  for MA_EACH(i, w.count / MA_BLOCK_PART) {
     int64_t at[2];
     float values[MA_BLOCK_PART];
     ma_walk_at<2>(w, i * MA_BLOCK_PART, at);
@@ -95,7 +91,7 @@ __global__ void widen_kernel(const ma_cuda_walk w, int block, int block_bytes) {
 
 /* A thread packs a block of 32, from elements of any layout. */
 __global__ void pack_kernel(const ma_cuda_walk w, int block_bytes) {
-  for EACH(i, w.count / 32) {
+  for MA_EACH(i, w.count / 32) {
     float values[32];
     int64_t at[2] = {0, 0}, to = 0;
     for (int e = 0; e < 32; e++) {
@@ -120,7 +116,7 @@ ma_status repack(ma_tensor *out, const ma_tensor *a, ma_error *err) {
 /* ---- functions of one and two elements ---- */
 
 __global__ void round_kernel(const ma_cuda_walk w, ma_dtype dtype) {
-  for EACH_FOUR(i, w.count) {
+  for MA_EACH_FOUR(i, w.count) {
     ma_walk_four<2>(w, i, [=](const ma_four *in, ma_four &out) {
       for (int e = 0; e < 4; e++) out.x[e] = ma_dev_round(in[1].x[e], dtype);
     });
@@ -128,7 +124,7 @@ __global__ void round_kernel(const ma_cuda_walk w, ma_dtype dtype) {
 }
 
 __global__ void quantize_kernel(const ma_cuda_walk w, float scale, float levels) {
-  for EACH_FOUR(i, w.count) {
+  for MA_EACH_FOUR(i, w.count) {
     ma_walk_four<2>(w, i, [=](const ma_four *in, ma_four &out) {
       for (int e = 0; e < 4; e++) {
         const float whole = rintf(in[1].x[e] / scale);
@@ -139,7 +135,7 @@ __global__ void quantize_kernel(const ma_cuda_walk w, float scale, float levels)
 }
 
 __global__ void unary_kernel(const ma_cuda_walk w, ma_unary_kind kind) {
-  for EACH_FOUR(i, w.count) {
+  for MA_EACH_FOUR(i, w.count) {
     ma_walk_four<2>(w, i, [=](const ma_four *in, ma_four &out) {
       for (int e = 0; e < 4; e++) out.x[e] = ma_unary_of(kind, in[1].x[e]);
     });
@@ -159,7 +155,7 @@ __device__ double unary_integer(ma_unary_kind kind, double x) {
 }
 
 __global__ void unary_integer_kernel(const ma_cuda_walk w, ma_unary_kind kind) {
-  for EACH(i, w.count) {
+  for MA_EACH(i, w.count) {
     int64_t at[2];
     ma_walk_at<2>(w, i, at);
     ma_store_double(w.data[0], w.dtype[0], at[0], unary_integer(kind, ma_load_double(w.data[1], w.dtype[1], at[1])));
@@ -167,7 +163,7 @@ __global__ void unary_integer_kernel(const ma_cuda_walk w, ma_unary_kind kind) {
 }
 
 __global__ void binary_kernel(const ma_cuda_walk w, ma_binary_kind kind) {
-  for EACH_FOUR(i, w.count) {
+  for MA_EACH_FOUR(i, w.count) {
     ma_walk_four<3>(w, i, [=](const ma_four *in, ma_four &out) {
       for (int e = 0; e < 4; e++) out.x[e] = ma_binary_of(kind, in[1].x[e], in[2].x[e]);
     });
@@ -175,7 +171,7 @@ __global__ void binary_kernel(const ma_cuda_walk w, ma_binary_kind kind) {
 }
 
 __global__ void binary_integer_kernel(const ma_cuda_walk w, ma_binary_kind kind) {
-  for EACH(i, w.count) {
+  for MA_EACH(i, w.count) {
     int64_t at[3];
     ma_walk_at<3>(w, i, at);
     const double x = ma_load_double(w.data[1], w.dtype[1], at[1]), y = ma_load_double(w.data[2], w.dtype[2], at[2]);
@@ -184,7 +180,7 @@ __global__ void binary_integer_kernel(const ma_cuda_walk w, ma_binary_kind kind)
 }
 
 __global__ void where_floats_kernel(const ma_cuda_walk w) {
-  for EACH_FOUR(i, w.count) {
+  for MA_EACH_FOUR(i, w.count) {
     ma_walk_four<4>(w, i, [](const ma_four *in, ma_four &out) {
       for (int e = 0; e < 4; e++) out.x[e] = in[1].x[e] != 0 ? in[2].x[e] : in[3].x[e];
     });
@@ -192,7 +188,7 @@ __global__ void where_floats_kernel(const ma_cuda_walk w) {
 }
 
 __global__ void where_kernel(const ma_cuda_walk w) {
-  for EACH(i, w.count) {
+  for MA_EACH(i, w.count) {
     int64_t at[4];
     ma_walk_at<4>(w, i, at);
     const int from = ma_load_double(w.data[1], w.dtype[1], at[1]) != 0 ? 2 : 3;
@@ -203,7 +199,7 @@ __global__ void where_kernel(const ma_cuda_walk w) {
 /* ---- derivatives ---- */
 
 __global__ void unary_grad_kernel(const ma_cuda_walk w, ma_unary_kind kind) {
-  for EACH_FOUR(i, w.count) {
+  for MA_EACH_FOUR(i, w.count) {
     ma_walk_four<3>(w, i, [=](const ma_four *in, ma_four &out) {
       const bool is_flat = ma_unary_is_flat(kind);
       for (int e = 0; e < 4; e++) out.x[e] = is_flat ? 0 : in[2].x[e] * ma_unary_slope(kind, in[1].x[e]);
@@ -212,7 +208,7 @@ __global__ void unary_grad_kernel(const ma_cuda_walk w, ma_unary_kind kind) {
 }
 
 __global__ void binary_grad_kernel(const ma_cuda_walk w, ma_binary_kind kind, int side) {
-  for EACH_FOUR(i, w.count) {
+  for MA_EACH_FOUR(i, w.count) {
     ma_walk_four<4>(w, i, [=](const ma_four *in, ma_four &out) {
       for (int e = 0; e < 4; e++) out.x[e] = in[3].x[e] * ma_binary_slope(kind, side, in[1].x[e], in[2].x[e]);
     });
@@ -243,7 +239,7 @@ __device__ double random_uniform(uint64_t seed, uint64_t counter) {
 
 /* Element i, in row-major order, has the numbers that the CPU would have drawn for it. */
 __global__ void uniform_kernel(const ma_cuda_walk w, double low, double high, ma_random from) {
-  for EACH(i, w.count) {
+  for MA_EACH(i, w.count) {
     int64_t at[1];
     ma_walk_at<1>(w, i, at);
     const double u = random_uniform(from.seed, from.counter + static_cast<uint64_t>(i));
@@ -253,7 +249,7 @@ __global__ void uniform_kernel(const ma_cuda_walk w, double low, double high, ma
 
 __global__ void normal_kernel(const ma_cuda_walk w, double mean, double deviation, ma_random from) {
   const double two_pi = 6.283185307179586;
-  for EACH(i, w.count) {
+  for MA_EACH(i, w.count) {
     int64_t at[1];
     ma_walk_at<1>(w, i, at);
     const uint64_t counter = from.counter + 2 * static_cast<uint64_t>(i);
@@ -286,7 +282,7 @@ ma_tensor list_along(const ma_tensor *index, const ma_tensor *like, int dim) {
 
 template <typename T>
 __global__ void gather_kernel(const ma_cuda_walk w, int64_t stride, int64_t size, ma_complaint *complaint) {
-  for EACH(i, w.count) {
+  for MA_EACH(i, w.count) {
     int64_t at[3];
     ma_walk_at<3>(w, i, at);
     const int64_t from = ma_load_index(w.data[2], w.dtype[2], at[2]);
@@ -314,7 +310,7 @@ __device__ int64_t row_of(const scatter_lines &s, int64_t line, int64_t place) {
 }
 
 __global__ void link_kernel(const scatter_lines s, ma_complaint *complaint) {
-  for EACH(i, s.n_lists * s.n) {
+  for MA_EACH(i, s.n_lists * s.n) {
     const int64_t line = i / s.n, place = i % s.n, row = row_of(s, line, place);
     if (row < 0 || row >= s.size) ma_complain(complaint, MA_COMPLAINT_scatter_add, row, s.size);
     bool is_first = row >= 0 && row < s.size;
@@ -328,7 +324,7 @@ __global__ void link_kernel(const scatter_lines s, ma_complaint *complaint) {
 
 /* Neighbours in a warp are neighbours in memory: lines vary fastest. */
 __global__ void scatter_kernel(const scatter_lines s) {
-  for EACH(i, s.w.count * s.n) {
+  for MA_EACH(i, s.w.count * s.n) {
     const int64_t line = i % s.w.count, place = i / s.w.count, list = s.n_lists == 1 ? 0 : line * s.n;
     int64_t at[3];
     if (!s.is_first[list + place]) continue;

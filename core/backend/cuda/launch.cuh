@@ -78,6 +78,13 @@ __device__ inline int64_t ma_n_threads() { return static_cast<int64_t>(gridDim.x
 #define MA_SHARED_BYTES(name) unsigned char *name = ma_emulation_shared()
 #endif
 
+/* Before a loop whose arrays stay in registers: those that it indexes do only where it is unrolled. */
+#ifdef __CUDACC__
+#define MA_UNROLL _Pragma("unroll")
+#else
+#define MA_UNROLL
+#endif
+
 /* Notes what is wrong in the data; the host reports it when it next waits.  The kernel goes on, and stays in bounds. */
 __device__ inline void ma_complain(ma_complaint *complaint, ma_complaint_kind kind, int64_t value, int64_t bound) {
   complaint->value = value;

@@ -19,11 +19,6 @@
 #define ma_cuda_linear_grad_weight NULL
 
 /* norm.cu */
-#define ma_cuda_softmax NULL
-#define ma_cuda_rms_norm NULL
-#define ma_cuda_layer_norm NULL
-#define ma_cuda_dyt NULL
-#define ma_cuda_gated NULL
 #define ma_cuda_softmax_grad NULL
 #define ma_cuda_rms_norm_grad NULL
 #define ma_cuda_layer_norm_grad NULL

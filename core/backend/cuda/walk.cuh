@@ -4,7 +4,11 @@
 
 #include "backend/cuda/element.cuh"
 
-enum { MA_CUDA_WALK_MAX = 4 };
+enum { MA_CUDA_WALK_MAX = 5 };
+
+/* Loops of a thread over its elements of a launch, and over its fours. */
+#define MA_EACH(i, count) (int64_t i = ma_thread(); i < (count); i += ma_n_threads())
+#define MA_EACH_FOUR(i, count) (int64_t i = 4 * ma_thread(); i < (count); i += 4 * ma_n_threads())
 
 /* Handed to kernels by value.  Dims that continue each other in every tensor are one. */
 struct ma_cuda_walk {
@@ -113,12 +117,16 @@ __device__ inline void ma_store_four(void *data, ma_dtype dtype, int64_t at, con
 }
 
 /* Elements [first, first + n) of tensor 0's order, n <= 4: of every tensor that is read, in[t]; `f(in, out)` makes what is
- * written to tensor 0.  N counts tensor 0 too. */
-template <int N, typename F> __device__ inline void ma_walk_four(const ma_cuda_walk &w, int64_t first, F f) {
+ * written to tensor 0.  N counts tensor 0 too.  With more OUTS, these are tensors 0, 1, ..., and f makes out[0], out[1], ... */
+template <int N, int OUTS = 1, typename F> __device__ inline void ma_walk_four(const ma_cuda_walk &w, int64_t first, F f) {
   const int n = w.count - first < 4 ? static_cast<int>(w.count - first) : 4;
-  ma_four in[N], out;
+  ma_four in[N], out[OUTS];
+  const auto make = [&]() {
+    if constexpr (OUTS == 1) f(in, out[0]);
+    else f(in, out);
+  };
   if (w.is_straight && n == 4) {
-    for (int t = 1; t < N; t++) {
+    for (int t = OUTS; t < N; t++) {
       if (w.strides[t][0] == 0) {
         const float one = ma_load_f32(w.data[t], w.dtype[t], 0);
         for (int e = 0; e < 4; e++) in[t].x[e] = one;
@@ -126,17 +134,18 @@ template <int N, typename F> __device__ inline void ma_walk_four(const ma_cuda_w
         in[t] = ma_load_four(w.data[t], w.dtype[t], first);
       }
     }
-    f(in, out);
-    ma_store_four(w.data[0], w.dtype[0], first, out);
+    make();
+    for (int t = 0; t < OUTS; t++) ma_store_four(w.data[t], w.dtype[t], first, out[t]);
     return;
   }
   int64_t at[4][N];
   for (int e = 0; e < 4; e++) {
     if (e < n) ma_walk_at<N>(w, first + e, at[e]);
-    for (int t = 1; t < N; t++) in[t].x[e] = e < n ? ma_load_f32(w.data[t], w.dtype[t], at[e][t]) : 0;
+    for (int t = OUTS; t < N; t++) in[t].x[e] = e < n ? ma_load_f32(w.data[t], w.dtype[t], at[e][t]) : 0;
   }
-  f(in, out);
-  for (int e = 0; e < n; e++) ma_store_f32(w.data[0], w.dtype[0], at[e][0], out.x[e]);
+  make();
+  for (int e = 0; e < 4; e++)
+    for (int t = 0; t < OUTS && e < n; t++) ma_store_f32(w.data[t], w.dtype[t], at[e][t], out[t].x[e]);
 }
 
 /* Threads for a walk by fours. */
