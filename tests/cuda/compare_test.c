@@ -22,6 +22,7 @@ typedef struct bench {
   ma_tensor *outs[MOST];
   ma_stats stats;
   ma_random random;
+  ma_attention_how how;
 } bench;
 
 typedef struct test_case {
@@ -36,8 +37,19 @@ typedef struct test_case {
 #define OUTS b->outs
 #define STATS (&b->stats)
 #define RANDOM (&b->random)
+#define HOW(v, extra) attention_how(b, v, extra)
 #define PASTE_(a, b) a##b
 #define PASTE(a, b) PASTE_(a, b)
+
+/* Bits of v: a window, a cap, ALiBi, an extra key and value, which are inputs `extra` and the next one (there always, even where
+ * they are not used); above them what scores are rounded to. */
+static const ma_attention_how *attention_how(bench *b, int v, int extra) {
+  static const float slopes[] = {0.25f, -0.125f, 0.0625f, 0.5f, 0.3f, 0.01f};
+  b->how = (ma_attention_how){.scale = 0.1f, .window = v & 1 ? 21 : 0, .softcap = v & 2 ? 1.5f : 0, .step = (ma_dtype)(v / 16)};
+  if (v & 4) b->how.alibi_slopes = slopes;
+  if (v & 8) b->how.extra_key = IN(extra), b->how.extra_value = IN(extra + 1);
+  return &b->how;
+}
 
 #define CASE(row, variants, tolerance, inputs, ...)                                 \
   static ma_status PASTE(call_, __LINE__)(bench *b, int v, ma_error *err) { \

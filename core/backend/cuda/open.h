@@ -29,7 +29,6 @@
 #define ma_cuda_rope NULL
 
 /* attention.cu */
-#define ma_cuda_attention NULL
 #define ma_cuda_attention_and_tally NULL
 #define ma_cuda_attention_scores NULL
 #define ma_cuda_attention_mix NULL
