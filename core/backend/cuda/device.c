@@ -117,6 +117,7 @@ static const ma_kernels kernels = {
 
 static const ma_backend backend = {
     .name = "cuda",
+    .multiplies_16_bit = true,
     .alloc = ma_cuda_alloc,
     .free = ma_cuda_free,
     .upload = upload,
@@ -154,7 +155,10 @@ static ma_status keep_freed(const ma_device *device, ma_error *err) {
 
 static ma_status open_device(ma_device *device, ma_cuda *state, ma_error *err) {
   ma_status st = MA_OK;
+  struct cudaDeviceProp about;
   MA_TRY(ma_cuda_use(device, err));
+  MA_TRY(ma_cuda_check(device, cudaGetDeviceProperties(&about, device->index), "asking for its name", err));
+  snprintf(device->hardware, sizeof device->hardware, "%s", about.name);
   MA_TRY(keep_freed(device, err));
   MA_TRY(ma_cuda_check(device, cudaDeviceGetAttribute(&state->n_processors, cudaDevAttrMultiProcessorCount, device->index),
                        "counting its processors", err));
