@@ -51,6 +51,11 @@ static const ma_attention_how *attention_how(bench *b, int v, int extra) {
   return &b->how;
 }
 
+static void clear(bench *b, ma_error *err) {
+  for (int i = 0; i < MOST; i++)
+    if (b->out[i].storage) assert_int_equal(ma_fill(&b->out[i], 0, err), MA_OK);
+}
+
 #define CASE(row, variants, tolerance, inputs, ...)                                 \
   static ma_status PASTE(call_, __LINE__)(bench *b, int v, ma_error *err) { \
     (void)v;                                                                        \

@@ -5,39 +5,7 @@
 
 namespace {
 
-constexpr int KEYS = 64; /* of a tile */
-constexpr int C = KEYS / MA_SIDE;
-
-/* A block of queries of one head; the longest blocks come first, so that none is left alone at the end. */
-struct own_rows {
-  int b, h, first, n;
-};
-
-template <int R> __device__ own_rows locate(const ma_attention_job &j) {
-  constexpr int ROWS = R * MA_SIDE;
-  const int n_heads = j.B * j.H, n_blocks = (j.Tq + ROWS - 1) / ROWS, i = static_cast<int>(blockIdx.x);
-  const int head = i % n_heads, first = (n_blocks - 1 - i / n_heads) * ROWS;
-  return {head / j.H, head % j.H, first, j.Tq - first < ROWS ? j.Tq - first : ROWS};
-}
-
-template <int R> ma_grid grid_of(ma_device *device, const ma_attention_job &j, int floats) {
-  constexpr int ROWS = R * MA_SIDE;
-  const int64_t n_blocks = (j.Tq + ROWS - 1) / ROWS;
-  return ma_grid_rows(device, n_blocks * j.B * j.H, MA_TILE_THREADS, static_cast<size_t>(floats) * sizeof(float));
-}
-
-/* Scores of own rows with the keys of a tile. */
-template <int R, int D>
-__device__ void score_tile(float (&s)[R][C], const ma_attention_job &j, const own_rows &own, const float *queries,
-                           const float *keys, int first_key) {
-  const float slope = ma_slope(j, own.h);
-  ma_dot_tiles<R, C, D>(s, queries, keys, j.d);
-  MA_UNROLL for (int i = 0; i < R; i++)
-    MA_UNROLL for (int c = 0; c < C; c++)
-      s[i][c] = ma_biased(j, ma_soften(j, s[i][c]), slope, own.first + ma_tile_y() * R + i, first_key + c * MA_SIDE + ma_tile_x());
-}
-
-/* ---- the whole ---- */
+constexpr int KEYS = MA_OTHERS, C = MA_OTHERS_EACH;
 
 /* What a row's softmax is so far. */
 template <int R, int D> struct progress {
@@ -70,7 +38,7 @@ template <int R, int D> struct forward_memory {
 /* One sweep over the keys that own rows see.  `is_final`: most and the inverse of the sum are known, and probabilities are
  * rounded to the step; else, with `mixes`, values are mixed as the sum grows; else there is the sum alone. */
 template <int R, int D>
-__device__ void sweep(progress<R, D> &at, const ma_attention_job &j, const own_rows &own, float *memory, bool mixes,
+__device__ void sweep(progress<R, D> &at, const ma_attention_job &j, const ma_own &own, float *memory, bool mixes,
                       bool is_final) {
   using place = forward_memory<R, D>;
   const float *queries = memory + place::QUERIES;
@@ -83,11 +51,11 @@ __device__ void sweep(progress<R, D> &at, const ma_attention_job &j, const own_r
     __syncthreads();
     ma_load_tile<KEYS, D>(others, j.k.at(own.b, key, group), j.k.row, n, j.d);
     __syncthreads();
-    score_tile<R, D>(s, j, own, queries, others, key);
+    ma_score_tile<R, D>(s, j, own, queries, others, key);
     if (!is_final) take_in(at, s);
     else
       MA_UNROLL for (int i = 0; i < R; i++)
-        MA_UNROLL for (int c = 0; c < C; c++) s[i][c] = ma_dev_round(ma_weight(s[i][c], at.most[i]) * at.sum[i], j.step);
+        MA_UNROLL for (int c = 0; c < C; c++) s[i][c] = ma_probability(j, s[i][c], at.most[i], at.sum[i]);
     if (!mixes) continue;
     ma_put_tile(probs, s);
     __syncthreads();
@@ -97,42 +65,28 @@ __device__ void sweep(progress<R, D> &at, const ma_attention_job &j, const own_r
   }
 }
 
-/* The score of the extra key, which every query sees and no bias changes. */
-template <int R, int D> __device__ void score_extra(float (&s)[R], const ma_attention_job &j, int h, const float *queries) {
-  MA_UNROLL for (int i = 0; i < R; i++)
-    s[i] = ma_soften(j, ma_row_dot<D>(queries, ma_tile_y() * R + i, j.extra_key + static_cast<int64_t>(h) * j.d, j.d));
-}
-
-/* o = p value: what the extra value adds comes first. */
-template <int R, int D> __device__ void mix_extra(float (&o)[R][D / 16], const float (&p)[R], const ma_attention_job &j, int h) {
-  MA_UNROLL for (int x = 0; x < D / 16; x++) {
-    const int e = ma_column_of(x);
-    const float value = j.extra_value && e < j.d ? j.extra_value[static_cast<int64_t>(h) * j.d + e] : 0;
-    MA_UNROLL for (int i = 0; i < R; i++) o[i][x] = p[i] * value;
-  }
-}
-
 template <int R, int D> __global__ void __launch_bounds__(MA_TILE_THREADS, D <= 128 ? 2 : 1) attention_kernel(const ma_attention_job j) {
   MA_SHARED_BYTES(bytes);
   float *memory = reinterpret_cast<float *>(bytes);
-  const own_rows own = locate<R>(j);
+  const ma_own own = ma_locate<R, true>(j, j.H, j.Tq);
   progress<R, D> at;
   float extra[R], p[R];
   ma_load_tile<R * MA_SIDE, D>(memory + forward_memory<R, D>::QUERIES, j.q.at(own.b, own.first, own.h), j.q.row, own.n, j.d);
   __syncthreads();
-  if (j.E) score_extra<R, D>(extra, j, own.h, memory + forward_memory<R, D>::QUERIES);
   MA_UNROLL for (int i = 0; i < R; i++) {
+    const float *query = memory + forward_memory<R, D>::QUERIES + (ma_tile_y() * R + i) * ma_tile_step(D);
+    extra[i] = j.E ? ma_score_extra(j, own.h, query) : 0;
     at.most[i] = j.E ? extra[i] : -INFINITY;
     at.sum[i] = p[i] = j.E ? 1.0f : 0.0f;
   }
-  mix_extra<R, D>(at.o, p, j, own.h);
+  ma_mix_extra<R, D>(at.o, p, j, own.h);
   const bool in_steps = j.step != MA_F32;
   sweep<R, D>(at, j, own, memory, !in_steps, false);
   MA_UNROLL for (int i = 0; i < R; i++) at.sum[i] = 1.0f / at.sum[i];
   if (in_steps) {
     MA_UNROLL for (int i = 0; i < R; i++)
-      p[i] = j.E ? ma_dev_round(ma_weight(extra[i], at.most[i]) * at.sum[i], j.step) : 0;
-    mix_extra<R, D>(at.o, p, j, own.h);
+      p[i] = j.E ? ma_probability(j, extra[i], at.most[i], at.sum[i]) : 0;
+    ma_mix_extra<R, D>(at.o, p, j, own.h);
     sweep<R, D>(at, j, own, memory, true, true);
   } else {
     MA_UNROLL for (int i = 0; i < R; i++)
@@ -146,16 +100,6 @@ template <int R, int D> __global__ void __launch_bounds__(MA_TILE_THREADS, D <= 
     j.most[ma_row_of(j, own.b, own.h, own.first + r)] = at.most[i];
     j.inverse[ma_row_of(j, own.b, own.h, own.first + r)] = at.sum[i];
   }
-}
-
-/* Few queries (a generated token at a time) do not fill a block of 64. */
-ma_status attend(ma_device *device, const ma_attention_job &j, ma_error *err) {
-  return ma_with_columns("attention", j.d, err, [&](auto columns) {
-    constexpr int D = decltype(columns)::value;
-    if (j.Tq <= MA_SIDE)
-      return ma_launch("attention", attention_kernel<1, D>, grid_of<1>(device, j, forward_memory<1, D>::FLOATS), err, j);
-    return ma_launch("attention", attention_kernel<4, D>, grid_of<4>(device, j, forward_memory<4, D>::FLOATS), err, j);
-  });
 }
 
 }  // namespace
@@ -202,12 +146,43 @@ ma_status ma_attention_prepare(ma_attention_call *call, const ma_tensor *q, cons
   return MA_OK;
 }
 
-/* ---- the operations ---- */
+ma_status ma_attention_prepare_mix(ma_attention_call *call, const ma_tensor *probs, const ma_tensor *v,
+                                   const ma_attention_how *how, ma_error *err) {
+  ma_attention_job &j = call->job;
+  j.B = static_cast<int>(probs->shape[0]), j.H = static_cast<int>(probs->shape[1]), j.Tq = static_cast<int>(probs->shape[2]);
+  j.Tk = static_cast<int>(v->shape[1]), j.G = static_cast<int>(v->shape[2]), j.d = static_cast<int>(v->shape[3]);
+  j.E = how->extra_value ? 1 : 0;
+  if (how->extra_value) j.extra_value = static_cast<const float *>(ma_tensor_data(how->extra_value));
+  return ma_attention_heads(&j.v, &call->v, v, err);
+}
+
+ma_status ma_attention_note_rows(ma_attention_call *call, ma_error *err) {
+  ma_attention_job &j = call->job;
+  const size_t n_rows = static_cast<size_t>(j.B) * static_cast<size_t>(j.H) * static_cast<size_t>(j.Tq);
+  MA_CUDA_TRY(call->stats.take(2 * n_rows * sizeof(float), err));
+  j.most = call->stats.as<float>();
+  j.inverse = j.most + n_rows;
+  return MA_OK;
+}
+
+/* Few queries (a generated token at a time) do not fill a block of 64. */
+ma_status ma_attention_attend(ma_device *device, const ma_attention_job &j, ma_error *err) {
+  return ma_with_columns("attention", j.d, err, [&](auto columns) {
+    constexpr int D = decltype(columns)::value;
+    if (j.Tq <= MA_SIDE)
+      return ma_launch("attention", attention_kernel<1, D>,
+                       ma_grid_tiles<1>(device, j, j.H, j.Tq, forward_memory<1, D>::FLOATS), err, j);
+    return ma_launch("attention", attention_kernel<4, D>, ma_grid_tiles<4>(device, j, j.H, j.Tq, forward_memory<4, D>::FLOATS),
+                     err, j);
+  });
+}
+
+/* ---- the operation ---- */
 
 ma_status ma_cuda_attention(ma_tensor *out, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
                             const ma_attention_how *how, ma_error *err) {
   ma_attention_call call(ma_tensor_device(q));
   MA_CUDA_TRY(ma_attention_prepare(&call, q, k, v, how, err));
   call.job.out = ma_attention_out(out);
-  return attend(ma_tensor_device(q), call.job, err);
+  return ma_attention_attend(ma_tensor_device(q), call.job, err);
 }

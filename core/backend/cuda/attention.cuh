@@ -7,6 +7,8 @@
 #ifndef MASSACT_BACKEND_CUDA_ATTENTION_CUH
 #define MASSACT_BACKEND_CUDA_ATTENTION_CUH
 
+#include <utility>
+
 #include "backend/cuda/block.cuh"
 #include "backend/cuda/element.cuh"
 
@@ -87,7 +89,14 @@ __device__ inline float ma_biased(const ma_attention_job &j, float softened, flo
 /* e^(score - most); a row of which nothing has been seen yet has no largest score. */
 __device__ inline float ma_weight(float score, float most) { return most == -INFINITY ? 0 : expf(score - most); }
 
+/* A probability, rounded to the step, from a score and what is known of its row. */
+__device__ inline float ma_probability(const ma_attention_job &j, float score, float most, float inverse) {
+  return ma_dev_round(ma_weight(score, most) * inverse, j.step);
+}
+
 /* ---- tiles ---- */
+
+constexpr int MA_OTHERS = 64, MA_OTHERS_EACH = MA_OTHERS / MA_SIDE; /* rows of a tile that is gone through, in all and of a thread */
 
 __device__ inline int ma_tile_x() { return static_cast<int>(threadIdx.x) % MA_SIDE; }
 __device__ inline int ma_tile_y() { return static_cast<int>(threadIdx.x) / MA_SIDE; }
@@ -192,11 +201,60 @@ template <typename T, typename F> __device__ inline T ma_row_reduce(T value, F c
   return value;
 }
 
-/* The product of an own row and a vector in global memory. */
-template <int D> __device__ inline float ma_row_dot(const float *tile, int row, const float *with, int d) {
+/* The product of two vectors, by 16 threads. */
+__device__ inline float ma_row_dot(const float *a, const float *b, int d) {
   float sum = 0;
-  for (int e = ma_tile_x(); e < d; e += MA_SIDE) sum += tile[row * ma_tile_step(D) + e] * with[e];
+  for (int e = ma_tile_x(); e < d; e += MA_SIDE) sum += a[e] * b[e];
   return ma_row_reduce(sum, ma_add());
+}
+
+/* ---- blocks ---- */
+
+/* Own rows of one head. */
+struct ma_own {
+  int b, h, first, n;
+};
+
+/* Of `heads` heads a sequence with T rows each.  Those with most to do come first, so that none is left alone at the end: the last
+ * queries, which see the most keys (LAST_FIRST), or the first keys. */
+template <int R, bool LAST_FIRST> __device__ inline ma_own ma_locate(const ma_attention_job &j, int heads, int T) {
+  constexpr int ROWS = R * MA_SIDE;
+  const int n_heads = j.B * heads, n_blocks = (T + ROWS - 1) / ROWS, i = static_cast<int>(blockIdx.x);
+  const int head = i % n_heads, block = LAST_FIRST ? n_blocks - 1 - i / n_heads : i / n_heads;
+  return {head / heads, head % heads, block * ROWS, T - block * ROWS < ROWS ? T - block * ROWS : ROWS};
+}
+
+/* A block for each. */
+template <int R> ma_grid ma_grid_tiles(ma_device *device, const ma_attention_job &j, int heads, int T, int floats) {
+  constexpr int ROWS = R * MA_SIDE;
+  const int64_t n_blocks = (T + ROWS - 1) / ROWS;
+  return ma_grid_rows(device, n_blocks * j.B * heads, MA_TILE_THREADS, static_cast<size_t>(floats) * sizeof(float));
+}
+
+/* Scores of own queries with a tile of keys. */
+template <int R, int D>
+__device__ inline void ma_score_tile(float (&s)[R][MA_OTHERS_EACH], const ma_attention_job &j, const ma_own &own,
+                                     const float *queries, const float *keys, int first_key) {
+  const float slope = ma_slope(j, own.h);
+  ma_dot_tiles<R, MA_OTHERS_EACH, D>(s, queries, keys, j.d);
+  MA_UNROLL for (int i = 0; i < R; i++)
+    MA_UNROLL for (int c = 0; c < MA_OTHERS_EACH; c++)
+      s[i][c] = ma_biased(j, ma_soften(j, s[i][c]), slope, own.first + ma_tile_y() * R + i, first_key + c * MA_SIDE + ma_tile_x());
+}
+
+/* The score of the extra key, which every query sees and no bias changes; `row` is a query's. */
+__device__ inline float ma_score_extra(const ma_attention_job &j, int h, const float *row) {
+  return ma_soften(j, ma_row_dot(row, j.extra_key + static_cast<int64_t>(h) * j.d, j.d));
+}
+
+/* o = p value: what the extra value adds comes first. */
+template <int R, int D>
+__device__ inline void ma_mix_extra(float (&o)[R][D / 16], const float (&p)[R], const ma_attention_job &j, int h) {
+  MA_UNROLL for (int x = 0; x < D / 16; x++) {
+    const int e = ma_column_of(x);
+    const float value = j.extra_value && e < j.d ? j.extra_value[static_cast<int64_t>(h) * j.d + e] : 0;
+    MA_UNROLL for (int i = 0; i < R; i++) o[i][x] = p[i] * value;
+  }
 }
 
 /* ---- of the host ---- */
@@ -214,9 +272,17 @@ ma_status ma_attention_heads(ma_heads *out, ma_held *held, const ma_tensor *t, m
 /* The same of [B H T S]. */
 ma_status ma_attention_rows(ma_heads *out, ma_held *held, const ma_tensor *t, ma_error *err);
 ma_heads ma_attention_out(const ma_tensor *t);
-/* All of a call but out; k and v may be null. */
+/* All of a call but out; v may be null. */
 ma_status ma_attention_prepare(ma_attention_call *call, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
                                const ma_attention_how *how, ma_error *err);
+
+/* The same of attention_mix: v, and the extra value. */
+ma_status ma_attention_prepare_mix(ma_attention_call *call, const ma_tensor *probs, const ma_tensor *v,
+                                   const ma_attention_how *how, ma_error *err);
+/* Makes room for most and inverse. */
+ma_status ma_attention_note_rows(ma_attention_call *call, ma_error *err);
+/* attention's kernel: fills out, and most and inverse where they are there. */
+ma_status ma_attention_attend(ma_device *device, const ma_attention_job &job, ma_error *err);
 
 /* Calls f with the number of columns that tiles for heads of d dims have, as a type. */
 template <int N> struct ma_columns {

@@ -2,22 +2,6 @@
 #ifndef MASSACT_BACKEND_CUDA_OPEN_H
 #define MASSACT_BACKEND_CUDA_OPEN_H
 
-/* reduce.cu */
-#define ma_cuda_reduce NULL
-#define ma_cuda_sort NULL
-#define ma_cuda_topk NULL
-#define ma_cuda_quantile NULL
-#define ma_cuda_reduce_grad NULL
-
-/* statistics.cu */
-#define ma_cuda_statistics NULL
-
-/* matmul.cu */
-#define ma_cuda_linear NULL
-#define ma_cuda_sum_rows NULL
-#define ma_cuda_linear_grad_x NULL
-#define ma_cuda_linear_grad_weight NULL
-
 /* norm.cu */
 #define ma_cuda_softmax_grad NULL
 #define ma_cuda_rms_norm_grad NULL
@@ -25,24 +9,9 @@
 #define ma_cuda_dyt_grad NULL
 #define ma_cuda_gated_grad NULL
 
-/* position.cu */
-#define ma_cuda_rope NULL
-
-/* attention.cu */
-#define ma_cuda_attention_and_tally NULL
-#define ma_cuda_attention_scores NULL
-#define ma_cuda_attention_mix NULL
-#define ma_cuda_attention_tally NULL
-#define ma_cuda_attention_grad NULL
-#define ma_cuda_attention_scores_grad NULL
-#define ma_cuda_attention_mix_grad NULL
-
 /* experts.cu */
 #define ma_cuda_route NULL
 #define ma_cuda_add_rows NULL
-
-/* embed.cu */
-#define ma_cuda_embed NULL
 
 /* loss.cu */
 #define ma_cuda_cross_entropy NULL
@@ -50,8 +19,5 @@
 #define ma_cuda_cross_entropy_grad NULL
 #define ma_cuda_linear_cross_entropy_grad NULL
 #define ma_cuda_mean_cross_entropy NULL
-
-/* optimizer.cu */
-#define ma_cuda_adamw NULL
 
 #endif

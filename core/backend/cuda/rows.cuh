@@ -35,7 +35,7 @@ inline ma_cuda_rows ma_cuda_rows_of(int n, const ma_tensor *const *tensors) {
   for (int t = 0; t < n; t++) {
     starts[t] = tensors[t] ? *tensors[t] : *tensors[0];
     const int last = --starts[t].n_dims;
-    r.strides[t] = starts[t].shape[last] == r.length ? starts[t].strides[last] : 0;
+    r.strides[t] = starts[t].shape[last] == 1 && r.length != 1 ? 0 : starts[t].strides[last];
     r.is_aligned = r.is_aligned && r.strides[t] == 1;
     of_starts[t] = &starts[t];
   }

@@ -66,7 +66,7 @@ local config = {}
 
 function config.llama(opt, tokenizer)
   return { architectures = { "LlamaForCausalLM" }, model_type = "llama", hidden_size = opt.width, intermediate_size = opt.ffn,
-    num_hidden_layers = opt.layers, num_attention_heads = opt.heads, num_key_value_heads = opt.heads, max_position_embeddings = opt.context,
+    num_hidden_layers = opt.layers, num_attention_heads = opt.heads, num_key_value_heads = opt.heads, head_dim = opt.head_dim, max_position_embeddings = opt.context,
     vocab_size = tokenizer:size(), rms_norm_eps = 1e-5, tie_word_embeddings = opt.tie, hidden_act = "silu", torch_dtype = "float32",
     bos_token_id = tokenizer.bos, eos_token_id = tokenizer.eos }
 end
