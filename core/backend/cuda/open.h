@@ -14,16 +14,8 @@
 
 /* matmul.cu */
 #define ma_cuda_linear NULL
-#define ma_cuda_sum_rows NULL
 #define ma_cuda_linear_grad_x NULL
 #define ma_cuda_linear_grad_weight NULL
-
-/* norm.cu */
-#define ma_cuda_softmax_grad NULL
-#define ma_cuda_rms_norm_grad NULL
-#define ma_cuda_layer_norm_grad NULL
-#define ma_cuda_dyt_grad NULL
-#define ma_cuda_gated_grad NULL
 
 /* attention.cu */
 #define ma_cuda_attention NULL
