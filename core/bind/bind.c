@@ -1,4 +1,5 @@
 #include "bind/bind.h"
+#include "tensor/backend.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -58,6 +59,20 @@ ma_tensor *bind_new_tensor(lua_State *L) { return bind_new(L, BIND_TENSOR, sizeo
 
 void bind_filled_tensor(lua_State *L, const ma_tensor *t) {
   if (t->storage && (t->storage->owns_data || t->storage->base)) bind_charge(L, t->storage->bytes);
+}
+
+const ma_tensor *bind_on_host(lua_State *L, const ma_tensor *t) {
+  ma_error err;
+  if (ma_tensor_device(t) == ma_device_cpu()) {
+    lua_pushnil(L);
+    return t;
+  }
+  ma_tensor plain = *t; /* where elements go from here has no gradient */
+  plain.is_detached = true;
+  ma_tensor *copy = bind_new_tensor(L);
+  if (ma_tensor_move(copy, &plain, ma_device_cpu(), &err) != MA_OK) bind_raise(L, &err);
+  bind_filled_tensor(L, copy);
+  return copy;
 }
 
 int bind_made_tensor(lua_State *L, ma_status st, const ma_error *err) {

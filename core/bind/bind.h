@@ -90,6 +90,9 @@ ma_tensor *bind_stand_in(lua_State *L, int index, ma_tensor *t);
 ma_tensor *bind_test_tensor(lua_State *L, int index); /* NULL: something else; dead ones raise */
 /* An armed, empty Tensor on the stack, to be filled in place. */
 ma_tensor *bind_new_tensor(lua_State *L);
+/* `t` where the host reads it element by element: itself on the CPU, else a copy, pushed so that it lives as long as the stack's
+ * slot.  (Pushes nil for itself: one slot in any case.) */
+const ma_tensor *bind_on_host(lua_State *L, const ma_tensor *t);
 /* After filling: charges what was allocated. */
 void bind_filled_tensor(lua_State *L, const ma_tensor *t);
 /* The same for the tensor on top of the stack, which is returned; raises where making it failed. */

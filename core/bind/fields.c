@@ -176,11 +176,13 @@ static void copy_list(lua_State *L, double *out, size_t n) {
 static void copy_tensor(lua_State *L, const ma_tensor *t, double *out) {
   ma_error err;
   int64_t index[MA_MAX_DIMS] = {0}, last = t->shape[t->n_dims - 1], count = ma_tensor_count(t);
+  t = bind_on_host(L, t);
   for (int64_t i = 0; i < count; i++) {
     index[0] = t->n_dims == 2 ? i / last : i;
     if (t->n_dims == 2) index[1] = i % last;
     if (ma_tensor_get(&out[i], t, index, &err) != MA_OK) bind_raise(L, &err);
   }
+  lua_pop(L, 1);
 }
 
 void bind_read_numbers(lua_State *L, const char *what, const char *name, ma_numbers *out) {

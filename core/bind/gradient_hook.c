@@ -44,7 +44,8 @@ static int call(lua_State *L) {
   luaL_getsubtable(L, LUA_REGISTRYINDEX, BIND_GRADIENT_HOOKS);
   if (lua_rawgetp(L, -1, w->handle) != LUA_TUSERDATA) return 0;
   lua_getiuservalue(L, -1, BIND_HANDLE_FUNCTION);
-  *bind_new_tensor(L) = ma_tensor_retain(g);
+  ma_tensor *seen = bind_new_tensor(L); /* which may raise, so nothing is held yet */
+  *seen = ma_tensor_retain(g);
   lua_createtable(L, 0, 2);
   lua_pushstring(L, ma_place_name(name, w->place));
   lua_setfield(L, -2, "name");

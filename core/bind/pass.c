@@ -64,12 +64,14 @@ static void read_ids(lua_State *L, bind_pass *p, int index) {
   if (t) {
     if (t->n_dims < 1 || t->n_dims > 2) bind_error(L, "ids are [T] or [B x T]");
     make_ids(L, p, t->n_dims == 2 ? t->shape[0] : 1, t->shape[t->n_dims - 1]);
+    t = bind_on_host(L, t);
     for (int64_t i = 0; i < p->n_sequences * p->n_tokens; i++) {
       int64_t at[2] = {t->n_dims == 2 ? i / p->n_tokens : i, i % p->n_tokens};
       double id;
       if (ma_tensor_get(&id, t, at, &err) != MA_OK) bind_raise(L, &err);
       p->ids[i] = (int64_t)id;
     }
+    lua_pop(L, 1);
     return;
   }
   luaL_checktype(L, index, LUA_TTABLE);
@@ -183,14 +185,16 @@ static void push_moved(lua_State *L, ma_tensor *t) {
   bind_filled_tensor(L, out);
 }
 
-static double mean_loss(const ma_tensor *losses) {
+static double mean_loss(lua_State *L, const ma_tensor *losses) {
   double sum = 0;
   int64_t index[2], n = ma_tensor_count(losses);
+  losses = bind_on_host(L, losses);
   for (index[0] = 0; index[0] < losses->shape[0]; index[0]++)
     for (index[1] = 0; index[1] < losses->shape[1]; index[1]++) {
       double loss;
       if (ma_tensor_get(&loss, losses, index, NULL) == MA_OK) sum += loss;
     }
+  lua_pop(L, 1);
   return sum / (double)n;
 }
 
@@ -198,7 +202,7 @@ static double mean_loss(const ma_tensor *losses) {
 static void push_loss(lua_State *L, bind_pass *p, bool is_tensor) {
   ma_error err;
   if (p->result.mean.storage) push_moved(L, &p->result.mean);
-  else if (!is_tensor) lua_pushnumber(L, mean_loss(&p->result.losses));
+  else if (!is_tensor) lua_pushnumber(L, mean_loss(L, &p->result.losses));
   else if (ma_reduce(bind_new_tensor(L), MA_REDUCE_mean, &p->result.losses, MA_ALL, false, &err) != MA_OK) bind_raise(L, &err);
 }
 

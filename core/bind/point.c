@@ -152,7 +152,8 @@ static int call_hook(lua_State *L) {
   ma_tensor *x = lua_touserdata(L, 2);
   const ma_at *at = lua_touserdata(L, 3);
   lua_getiuservalue(L, 1, HANDLE_FUNCTION);
-  *bind_new_tensor(L) = ma_tensor_retain(x);
+  ma_tensor *seen = bind_new_tensor(L); /* which may raise, so nothing is held yet */
+  *seen = ma_tensor_retain(x);
   lua_createtable(L, 0, 2);
   lua_pushstring(L, at->name);
   lua_setfield(L, -2, "name");

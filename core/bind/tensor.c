@@ -214,7 +214,7 @@ static void push_nested(lua_State *L, const ma_tensor *t, int dim, int64_t *inde
 
 static int t_totable(lua_State *L) {
   int64_t index[MA_MAX_DIMS] = {0};
-  push_nested(L, bind_check_tensor(L, 1), 0, index);
+  push_nested(L, bind_on_host(L, bind_check_tensor(L, 1)), 0, index);
   return 1;
 }
 

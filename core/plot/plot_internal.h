@@ -91,7 +91,7 @@ typedef struct ma_axis {
   double from, to;             /* points */
   bool is_vertical, is_upright, has_labels, has_grid;
   ma_tick *ticks;
-  size_t n_ticks;
+  size_t n_ticks, capacity;
   /* How labels are set. */
   double size, angle, limit;
   double depth;         /* the room they take, marks included */

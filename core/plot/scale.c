@@ -129,8 +129,11 @@ static void set_range(ma_axis *a, const ma_span *span, const ma_axis_options *op
 /* ---- ticks ---- */
 
 static ma_tick *add_tick(ma_axis *a, ma_canvas *canvas, double at) {
-  if (canvas->st != MA_OK) return NULL;
-  ma_canvas_check(canvas, ma_resize((void **)&a->ticks, a->n_ticks + 1, sizeof *a->ticks, canvas->err));
+  if (canvas->st == MA_OK && a->n_ticks == a->capacity) {
+    size_t capacity = a->capacity ? 2 * a->capacity : 16;
+    ma_canvas_check(canvas, ma_resize((void **)&a->ticks, capacity, sizeof *a->ticks, canvas->err));
+    if (canvas->st == MA_OK) a->capacity = capacity;
+  }
   if (canvas->st != MA_OK) return NULL;
   a->ticks[a->n_ticks] = (ma_tick){.at = at};
   return &a->ticks[a->n_ticks++];

@@ -75,6 +75,9 @@ local function simplex(f, start, steps)
   return points[1]
 end
 
+-- log of lambda at most: near x = 1 a larger one gives t exp(-c t) all the same, with an A beyond all bounds.
+local most_lambda = math.log(20)
+
 ---Fits the curve to magnitudes over training.  Needs six points or more.
 ---@param steps number[] or tokens
 ---@param magnitudes number[]
@@ -86,7 +89,10 @@ function M.fit(steps, magnitudes)
   local last, ts = 0, {}
   for _, t in ipairs(steps) do last = math.max(last, t) end
   for i, t in ipairs(steps) do ts[i] = t / last end
-  local function error_at(p) return select(3, linear(ts, magnitudes, math.exp(p[1]), math.exp(p[2]), math.exp(p[3]))) end
+  local function error_at(p)
+    if p[1] > most_lambda then return math.huge end
+    return select(3, linear(ts, magnitudes, math.exp(p[1]), math.exp(p[2]), math.exp(p[3])))
+  end
   local best
   for _, lambda in ipairs { -6, -3, -1 } do
     for _, gamma in ipairs { 0, 2, 4 } do

@@ -122,7 +122,7 @@ function massact.safetensors.save(path, tensors, metadata) core.checkpoint.save(
 -- Sub-modules by name, and the functions that live in them.
 local functions = {
   load = "load", loader = "loader", family = "family", mitigation = "mitigation", create = "create", train = "train",
-  options = "options", run = "run", windows = "data", detect = "detect",
+  options = "options", run = "run", sweep = "sweep", windows = "data", detect = "detect",
   perplexity = "perplexity",
 }
 local modules = { tokenizer = true, tokens = true, plot = true, data = true, statistics = true, gradient = true, info = true, repl = true }

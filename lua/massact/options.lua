@@ -4,7 +4,7 @@ local keyed = require "massact.keyed"
 
 local M = {}
 
----@alias massact.OptionType "string"|"integer"|"number"|"boolean"|"texts"|"model"|"folder"|"dtype"|"choice"
+---@alias massact.OptionType "string"|"integer"|"number"|"boolean"|"texts"|"list"|"model"|"folder"|"dtype"|"choice"
 
 ---@class massact.Option
 ---@field [1] massact.OptionType
@@ -96,6 +96,9 @@ function convert.texts(text)
   for file in text:gmatch "[^,]+" do files[#files + 1] = file end
   return files
 end
+
+-- Words that are no files: WORD[,WORD...]
+convert.list = convert.texts
 
 -- ---- help ----
 

@@ -1,4 +1,4 @@
--- massact sweep CONFIG: many runs of experiments, described by one table.
+-- massact sweep CONFIG: many runs of experiments, described by one table; massact.sweep(config, { out = folder }) from a script.
 local core = require "massact.core"
 local case_files = require "massact.sweep.case"
 local configs = require "massact.sweep.config"
@@ -114,13 +114,22 @@ local function report(cases, out)
   if #failed > 0 then error(("%d of %d cases failed; the same command runs them again"):format(#failed, #cases), 0) end
 end
 
----The command.
-function M.main(...)
-  local o = command_line { ... }
-  if o.help then return io.write(usage) end
-  if not o.config then options.usage_error("sweep wants a config; see massact sweep --help") end
-  local config, all = configs.load(o.config, o.set)
-  o.out = (o.out or config.out or "sweeps/" .. data.stem(o.config)):gsub("(.)/+$", "%1")
+-- ---- a sweep from a script ----
+
+---@class massact.SweepOptions
+---@field out string folder of cases and summaries
+---@field jobs? integer cases at a time (cores / threads)
+---@field dry_run? boolean show the plan, run nothing
+---@field shard? integer with n_shards: only every n-th case from the i-th on, from 1
+---@field n_shards? integer
+
+---Runs the cases of a config that are not done, and gathers what all found.  Where cases fail, the others are run and gathered; then it is an
+---error.
+---@param config massact.SweepConfig
+---@param how massact.SweepOptions
+---@param where? string what messages call the config
+function M.sweep(config, how, where)
+  local all, o = configs.cases(config, where or "sweep"), keyed.merged(how)
   local cores = core.system.machine().threads
   o.jobs = o.jobs or math.max(1, cores // (config.threads or 1))
   o.threads = config.threads or math.max(1, cores // o.jobs)
@@ -134,11 +143,21 @@ function M.main(...)
       if not fresh[case] then todo[#todo + 1] = case end
     end
   end
-  if o["dry-run"] then return print_plan(cases, o.out, fresh) end
+  if o.dry_run then return print_plan(cases, o.out, fresh) end
   core.system.make_folder(o.out .. "/cases")
   run(cases, todo, o)
   summary.write(o.out, all, config)
   report(cases, o.out)
+end
+
+---The command.
+function M.main(...)
+  local o = command_line { ... }
+  if o.help then return io.write(usage) end
+  if not o.config then options.usage_error("sweep wants a config; see massact sweep --help") end
+  local config = configs.read(o.config, o.set)
+  local out = (o.out or config.out or "sweeps/" .. data.stem(o.config)):gsub("(.)/+$", "%1")
+  M.sweep(config, { out = out, jobs = o.jobs, dry_run = o["dry-run"], shard = o.shard, n_shards = o.n_shards }, o.config)
 end
 
 return M

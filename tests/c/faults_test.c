@@ -69,7 +69,7 @@ static const struct {
      "return function()\n"
      "  local probe <close> = m:point('layers.*.out'):probe { 'top3', 'median', 'mean' }\n"
      "  local hook <close> = m:point('layers.{0..1}.attn.probs'):hook(function(x, at) assert(at.name and x:sum():item()) end)\n"
-     "  local tally <close> = m:point('layers.*.attn.{received,entropy}'):hook(function(x) assert(x:sum():item() > 0) end)\n"
+     "  local tally <close> = m:point('layers.0.attn.{received,entropy}'):hook(function(x) assert(x:sum():item() > 0) end)\n"
      "  do\n"
      "    local patch <close> = m:point('layers.0.out'):patch { positions = { 0 }, dims = { 1, 2 }, to = 0 }\n"
      "    assert(m:forward({ { 1, 2, 3 }, { 4, 5, 6 } }, { logits = true, capture = { 'layers.*.mid' } })['layers.1.mid'])\n"

@@ -173,6 +173,17 @@ describe("massact sweep", function()
     assert.equal(41, select(2, slurp("out/summary.csv"):gsub("\n", "")))
   end)
 
+  it("runs from a script, too", function()
+    spit("mine.lua", [[local massact = require "massact"
+      massact.sweep({ experiment = "square.lua", cross = { n = { 2, 3 } }, results = { "value" } }, { out = "out", jobs = 2 })
+      massact.sweep({ experiment = "square.lua", cross = { n = { 2, 3, 4 } } }, { out = "out", dry_run = true })
+      massact.sweep({ experiment = "square.lua", fixed = { sqare = true } }, { out = "out" }, "mine")]])
+    local status, out, complained = shell.run(("cd %s && %s mine.lua"):format(folder, shell.bin))
+    assert.same({ 2, "massact: mine: case: unknown option '--sqare'; did you mean '--square'?\n" }, { status, complained })
+    assert.matches("^2 of 2 cases done; out/summary.md.*n=2 +done.*n=3 +done.*n=4 +to run.*3 cases in out\n$", out)
+    assert.equal("case,state,n,value\nn=2,done,2,4\nn=3,done,3,9\n", slurp "out/summary.csv")
+  end)
+
   it("says in one line what is wrong with a config", function()
     local cases = {
       ["return 3"] = "c.lua: a config is a table; this is a number",

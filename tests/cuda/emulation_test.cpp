@@ -130,6 +130,7 @@ void test_mistakes() {
 }  // namespace
 
 int main() {
+  setenv("MASSACT_EMULATION", "strict", 1);
   if (ma_device_find(&device, "cuda", &err) != MA_OK) {
     printf("skipped: everything (%s)\n", err.message);
     return 0;

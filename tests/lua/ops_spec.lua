@@ -627,8 +627,9 @@ function cases.gather()
     end
   end
   local t = massact.zeros(3, 2)
-  fails("outside %[3 x 2%]", function() t:gather(0, massact.tensor({ 3 }, "i64")) end)
-  fails("outside %[3 x 2%]", function() t:gather(0, massact.tensor({ -1 }, "i64")) end)
+  -- A GPU says so when its numbers are read.
+  fails("outside", function() t:gather(0, massact.tensor({ 3 }, "i64")):totable() end)
+  fails("outside", function() t:gather(0, massact.tensor({ -1 }, "i64")):totable() end)
   fails("index is a list of i64 or i32", function() t:gather(0, massact.tensor { 1 }) end)
   fails("index is a list", function() t:gather(0, massact.tensor({ { 1 } }, "i64")) end)
 end
@@ -977,7 +978,7 @@ function plain.elements()
     assert.equal(7, t:get(-1, 2))
     assert.equal(is_float[dtype] and "float" or "integer", math.type(t:get(1, 2)))
     assert.equal(dtype, t:dtype())
-    assert.equal("cpu", t:device())
+    assert.matches(os.getenv "MASSACT_DEVICE" or "cpu", t:device())
     assert.same({ 2, 6, 2, 3 }, { t:dim(), t:size(), #t, t:size(-1) })
     for _, bad in ipairs(is_float[dtype] and {} or { 0.5, nan, inf, 1e30 }) do fails("cannot be an element", t.set, t, 0, 0, bad) end
   end

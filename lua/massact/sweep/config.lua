@@ -82,7 +82,7 @@ local function name_of(label, varied)
     local value = text_of(varied[key]):gsub("/+$", ""):match "[^/]*$"
     parts[#parts + 1] = key == "experiment" and value or key .. "=" .. value
   end
-  local name = table.concat(parts, "_"):gsub("[^%w%._=%-,]", "-"):sub(1, 150)
+  local name = table.concat(parts, "_"):gsub("[^%w%._=%-,+]", "-"):sub(1, 150)
   return name == "" and "case" or name
 end
 
@@ -130,12 +130,21 @@ end
 ---@field varied table<string, any> what tells it from the others
 ---@field index integer from 1
 
----Reads a config and gives its cases in their order.
+---Reads a config.
 ---@param path string
 ---@param set table<string, string> what --set gave; a Lua config gets it as its argument
----@return massact.SweepConfig config, massact.SweepCase[] cases
-function M.load(path, set)
+---@return massact.SweepConfig
+function M.read(path, set)
   local config = read(path, set)
+  check_shape(path, config)
+  return config
+end
+
+---The cases of a config, in their order.
+---@param config massact.SweepConfig
+---@param path string what messages call it
+---@return massact.SweepCase[]
+function M.cases(config, path)
   check_shape(path, config)
   local cases, known = {}, {}
   for _, entry in ipairs(config.cases and #config.cases > 0 and config.cases or { {} }) do
@@ -156,7 +165,7 @@ function M.load(path, set)
     check_case(case, path, known)
   end
   if #cases == 0 then fail(path, "it has no case") end
-  return config, cases
+  return cases
 end
 
 return M

@@ -48,6 +48,12 @@ function M.save(folder, trainer, keep)
   for i = 1, #steps - (keep or #steps) do remove(path_of(folder, steps[i])) end
 end
 
+---Removes every whole checkpoint.
+---@param folder string
+function M.forget(folder)
+  for _, step in ipairs(M.steps(folder)) do remove(path_of(folder, step)) end
+end
+
 -- Copies the tensors of a checkpoint into the model's.
 local function restore_model(model, path)
   local saved = core.checkpoint.open(path .. "/model.safetensors")

@@ -1,5 +1,5 @@
 /* Stands in for NVIDIA's header of this name: the calls of the CUDA runtime that massact makes, for a device that emulation.cpp
- * runs on the host.  Its memory is out of the host's reach except while a kernel or a copy runs, so that what touches it from
+ * runs on the host.  Its memory is closed to the host but while a kernel or a copy runs (runtime.cpp), so that what touches it from
  * outside faults, as it would with a GPU. */
 #ifndef MASSACT_EMULATION_CUDA_RUNTIME_API_H
 #define MASSACT_EMULATION_CUDA_RUNTIME_API_H
