@@ -27,10 +27,6 @@
 #define ma_cuda_attention_scores_grad NULL
 #define ma_cuda_attention_mix_grad NULL
 
-/* experts.cu */
-#define ma_cuda_route NULL
-#define ma_cuda_add_rows NULL
-
 /* loss.cu */
 #define ma_cuda_cross_entropy NULL
 #define ma_cuda_linear_cross_entropy NULL
