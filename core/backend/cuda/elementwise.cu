@@ -261,6 +261,25 @@ __global__ void normal_kernel(const ma_cuda_walk w, double mean, double deviatio
 
 /* ---- moving ---- */
 
+/* `t` broadcast along `dim` to `size`, so that a walk over the whole visits each element's line. */
+ma_tensor along(const ma_tensor *t, int dim, int64_t size) {
+  ma_tensor view = *t;
+  view.shape[dim] = size;
+  view.strides[dim] = 0;
+  return view;
+}
+
+/* A list of indices as a tensor shaped as `like`, which it runs along `dim` of. */
+ma_tensor list_along(const ma_tensor *index, const ma_tensor *like, int dim) {
+  ma_tensor view = *index;
+  view.n_dims = like->n_dims;
+  for (int d = 0; d < like->n_dims; d++) {
+    view.shape[d] = like->shape[d];
+    view.strides[d] = d == dim ? index->strides[0] : 0;
+  }
+  return view;
+}
+
 template <typename T>
 __global__ void gather_kernel(const ma_cuda_walk w, int64_t stride, int64_t size, ma_complaint *complaint) {
   for MA_EACH(i, w.count) {
@@ -363,7 +382,7 @@ ma_status ma_cuda_randomize(ma_tensor *out, ma_random_kind kind, double low, dou
 
 ma_status ma_cuda_gather(ma_tensor *out, const ma_tensor *a, int dim, const ma_tensor *index, ma_error *err) {
   ma_device *device = ma_tensor_device(out);
-  const ma_tensor from = ma_along(a, dim, out->shape[dim]), list = ma_list_along(index, out, dim);
+  const ma_tensor from = along(a, dim, out->shape[dim]), list = list_along(index, out, dim);
   const ma_tensor *tensors[] = {out, &from, &list};
   const ma_cuda_walk w = ma_cuda_walk_over(3, tensors);
   const ma_grid grid = ma_grid_over(device, w.count);

@@ -19,6 +19,13 @@
     if (status_of_ != MA_OK) return status_of_; \
   } while (0)
 
+/* Sizes from which on work is cut into pieces are smaller where tests run every thread on the host. */
+#ifdef __CUDACC__
+constexpr bool MA_IS_EMULATED = false;
+#else
+constexpr bool MA_IS_EMULATED = true;
+#endif
+
 /* ---- launching ---- */
 
 struct ma_grid {

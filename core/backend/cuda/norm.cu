@@ -134,7 +134,8 @@ __global__ void gated_grad_kernel(const ma_cuda_walk w, ma_unary_kind kind) {
   }
 }
 
-constexpr int64_t PART_BLOCKS = 512; /* that share the rows where a parameter's gradient is summed over them */
+/* Blocks that share the rows where a parameter's gradient is summed over them. */
+constexpr int64_t PART_BLOCKS = MA_IS_EMULATED ? 4 : 512;
 
 /* Memory for what ma_row_sums leaves, a row a team. */
 ma_status make_parts(ma_held *parts, const ma_cuda_rows &r, const ma_grid &grid, int64_t length, ma_error *err) {

@@ -2,21 +2,6 @@
 #ifndef MASSACT_BACKEND_CUDA_OPEN_H
 #define MASSACT_BACKEND_CUDA_OPEN_H
 
-/* reduce.cu */
-#define ma_cuda_reduce NULL
-#define ma_cuda_sort NULL
-#define ma_cuda_topk NULL
-#define ma_cuda_quantile NULL
-#define ma_cuda_reduce_grad NULL
-
-/* statistics.cu */
-#define ma_cuda_statistics NULL
-
-/* matmul.cu */
-#define ma_cuda_linear NULL
-#define ma_cuda_linear_grad_x NULL
-#define ma_cuda_linear_grad_weight NULL
-
 /* attention.cu */
 #define ma_cuda_attention NULL
 #define ma_cuda_attention_and_tally NULL

@@ -56,27 +56,6 @@ inline ma_cuda_walk ma_cuda_walk_over(int n, const ma_tensor *const *tensors) {
   return w;
 }
 
-/* ---- views for walks: nothing is retained ---- */
-
-/* `t` broadcast along `dim` to `size`, so that a walk over the whole visits each element's line. */
-inline ma_tensor ma_along(const ma_tensor *t, int dim, int64_t size) {
-  ma_tensor view = *t;
-  view.shape[dim] = size;
-  view.strides[dim] = 0;
-  return view;
-}
-
-/* A list of indices as a tensor shaped as `like`, which it runs along `dim` of. */
-inline ma_tensor ma_list_along(const ma_tensor *index, const ma_tensor *like, int dim) {
-  ma_tensor view = *index;
-  view.n_dims = like->n_dims;
-  for (int d = 0; d < like->n_dims; d++) {
-    view.shape[d] = like->shape[d];
-    view.strides[d] = d == dim ? index->strides[0] : 0;
-  }
-  return view;
-}
-
 /* Offsets, from each tensor's first element, of element `i`.  32-bit division is several times as fast. */
 template <int N> __device__ inline void ma_walk_at(const ma_cuda_walk &w, int64_t i, int64_t (&at)[N]) {
   for (int t = 0; t < N; t++) at[t] = 0;
