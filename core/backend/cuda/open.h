@@ -12,11 +12,4 @@
 #define ma_cuda_attention_scores_grad NULL
 #define ma_cuda_attention_mix_grad NULL
 
-/* loss.cu */
-#define ma_cuda_cross_entropy NULL
-#define ma_cuda_linear_cross_entropy NULL
-#define ma_cuda_cross_entropy_grad NULL
-#define ma_cuda_linear_cross_entropy_grad NULL
-#define ma_cuda_mean_cross_entropy NULL
-
 #endif
