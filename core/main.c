@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "base/file.h"
 #include "base/process.h"
@@ -259,15 +262,16 @@ static int command_code(lua_State *L, const command_line *line) {
 static const struct command {
   const char *name, *arguments, *summary;
   int (*function)(lua_State *L, const command_line *line);
+  bool has_help; /* of its own, longer than a line; or what follows is no option */
 } commands[] = {
-    {"run", "FILE [--option value ...]", "run a script, or an experiment by its name", command_run},
-    {"sweep", "CONFIG [--dry-run ...]", "many runs, described by one table", command_module},
-    {"list", "[--json]", "the experiments, recipes and sweeps, a line each", command_module},
-    {"new", "NAME", "write a commented script to start from", command_module},
-    {"info", "MODEL [--json]", "what a checkpoint holds, and its points", command_module},
-    {"convert", "IN OUT [--dtype TYPE]", "a Hugging Face folder to a .gguf file, or back", command_module},
-    {"repl", "", "the interactive prompt (also without any argument)", command_repl},
-    {"-e", "CODE", "run CODE", command_code},
+    {"run", "FILE [--option value ...]", "run a script, or an experiment by its name", command_run, false},
+    {"sweep", "CONFIG [--dry-run ...]", "many runs, described by one table", command_module, true},
+    {"list", "[--json]", "the experiments, recipes and sweeps, a line each", command_module, true},
+    {"new", "NAME", "write a commented script to start from", command_module, true},
+    {"info", "MODEL [--json]", "what a checkpoint holds, and its points", command_module, false},
+    {"convert", "IN OUT [--dtype TYPE]", "a Hugging Face folder to a .gguf file, or back", command_module, false},
+    {"repl", "", "the interactive prompt (also without any argument)", command_repl, false},
+    {"-e", "CODE", "run CODE", command_code, true},
 };
 
 static void help(void) {
@@ -283,6 +287,11 @@ static void help(void) {
   puts("massact list shows the experiments; each has --help.");
 }
 
+static bool is_help(const command_line *line) {
+  const char *word = line->script < line->argc ? line->argv[line->script] : "";
+  return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
 static int dispatch(lua_State *L, command_line *line) {
   const char *first = line->script < line->argc ? line->argv[line->script] : NULL;
   if (!first) {
@@ -295,6 +304,10 @@ static int dispatch(lua_State *L, command_line *line) {
   for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
     if (strcmp(first, commands[i].name) != 0) continue;
     line->script++;
+    if (!commands[i].has_help && is_help(line)) {
+      printf("massact %s %s: %s\n", commands[i].name, commands[i].arguments, commands[i].summary);
+      return DONE;
+    }
     return commands[i].function(L, line);
   }
   if (first[0] == '-' && first[1]) return usage("unknown option ", first);
@@ -314,7 +327,16 @@ static int finish(int status) {
   return status;
 }
 
+/* Large tensors come from the system and go back to it.  By default glibc takes such blocks from its heap once some were freed, and
+ * over the thousands of passes of a training what lies between them keeps the heap growing. */
+static void return_large_blocks(void) {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 4000000);
+#endif
+}
+
 int main(int argc, char **argv) {
+  return_large_blocks();
   const char *parent = getenv("MASSACT_PARENT");
   if (parent) ma_process_follow(parent);
   unsetenv("MASSACT_PARENT");

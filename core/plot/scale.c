@@ -184,13 +184,14 @@ static bool is_inside(const ma_axis *a, double value) {
   return ma_axis_part(a, value) >= -slack && ma_axis_part(a, value) <= 1 + slack;
 }
 
-/* Decades, thinned out where there are many; 2 and 5 between them where there are few. */
+/* Decades, thinned out where there are many; 2 and 5 between them where there are few.  Of these there are at least two where the
+ * axis spans a factor of 5. */
 static void log_ticks(ma_axis *a, ma_canvas *canvas, int wanted) {
   double low = tick_low(a), high = tick_high(a);
   int first = (int)ceil(log10(low) - 1e-9), last = (int)floor(log10(high) + 1e-9);
   int every = (last - first) / (wanted > 1 ? wanted : 1) + 1;
   bool is_plain = decades_are_plain(low, high);
-  if (log10(high / low) < 1 && high / low < 4) {
+  if (high / low < 5) {
     linear_ticks(a, canvas, false, wanted);
     return;
   }

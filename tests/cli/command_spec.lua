@@ -18,6 +18,11 @@ describe("massact", function()
     code, out = run "--help"
     assert.equal(0, code)
     assert.matches("massact run FILE", out)
+    for _, command in ipairs { "run", "info", "convert", "list", "new", "sweep", "repl" } do
+      local _, own, err = run(command .. " --help")
+      assert.matches("^massact " .. command .. " ", own)
+      assert.equal("", err)
+    end
   end)
 
   it("runs code, scripts with arguments, and standard input", function()

@@ -35,3 +35,22 @@ describe("the embedded default model", function()
     end
   end)
 end)
+
+describe("the trained model beside it", function()
+  it("has the magnitudes by layer that its README tells, in the dim that it tells", function()
+    local model = massact.load(folder .. "trained.gguf")
+    local text = massact.data.read(folder .. "calibration.txt")
+    local windows = massact.data.windows(model.tokenizer, text, { length = 128, bos = true, limit = 10 })
+    local probe <close> = model:point("layers.*.out"):probe { "max", "median", "top1" }
+    model:forward(windows)
+    for l, told in ipairs { { 79.3, 0.79 }, { 125.8, 0.93 }, { 230.2, 1.04 } } do
+      local max, median = 0, 0
+      for b = 1, #windows do
+        local seen = probe[("layers.%d.out"):format(l - 1)][b]
+        max, median = max + seen.max / #windows, median + seen.median / #windows
+        if l == model.n_layers then assert.equal(1491, seen.top[1].dim) end
+      end
+      assert(math.abs(max / told[1] - 1) < 0.01 and math.abs(median / told[2] - 1) < 0.01, ("layer %d: %g, %g"):format(l - 1, max, median))
+    end
+  end)
+end)

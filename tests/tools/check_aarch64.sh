@@ -32,6 +32,7 @@ for file in $(find core -name '*.c' | sort); do
   case $file in
     core/backend/cpu/rows.c) extra="-DMA_ISA=baseline -O3 -fopenmp-simd -fno-trapping-math -ffp-contract=fast" ;;
     core/main.c) extra='-DMASSACT_VERSION="0" -DMASSACT_SOURCE="."' ;;
+    core/backend/cuda/*) extra='-DMASSACT_CUDA -DMASSACT_CUDA_LIBRARIES="." -Itests/cuda/emulation' ;; # the toolkit's headers are this machine's
     *) extra="" ;;
   esac
   # shellcheck disable=SC2086

@@ -19,4 +19,6 @@ elseif(MASSACT_CUDA_BACKEND STREQUAL "EMULATE")
   target_sources(massact_backend_cuda PRIVATE ${emulation_sources})
   target_include_directories(massact_backend_cuda PUBLIC ${emulation})
   target_compile_definitions(massact_backend_cuda PUBLIC MASSACT_CUDA_EMULATED)
+  # gcc takes the address of a thread_local object with a constructor (threadIdx) for null.  A source's options come last.
+  set_source_files_properties(${kernels} ${emulation_sources} PROPERTIES COMPILE_OPTIONS -fno-sanitize=null)
 endif()

@@ -2,7 +2,7 @@
  * Weights that are not what they are multiplied in are widened a panel of rows at a time, next to the product that uses them, so
  * that a quantised matrix never exists whole as f32. */
 #include "backend/cuda/blas.h"
-#include "backend/cuda/element.cuh"
+#include "backend/cuda/walk.cuh"
 
 namespace {
 
@@ -136,7 +136,7 @@ __global__ void sum_parts_kernel(float *parts, const void *a, ma_dtype dtype, in
 }
 
 __global__ void sum_up_kernel(float *out, int64_t step, const float *parts, int64_t n_parts, int64_t n, bool adds) {
-  for (int64_t column = ma_thread(); column < n; column += ma_n_threads()) {
+  for MA_EACH(column, n) {
     double sum = adds ? static_cast<double>(out[column * step]) : 0;
     for (int64_t part = 0; part < n_parts; part++) sum += static_cast<double>(parts[part * n + column]);
     out[column * step] = static_cast<float>(sum);

@@ -132,7 +132,7 @@ template <fold_kind KIND> __global__ void fold_along_kernel(const fold_job j) {
 
 /* A thread for each part, along lines which are neighbours themselves, or short. */
 template <fold_kind KIND> __global__ void fold_across_kernel(const fold_job j) {
-  for (int64_t task = ma_thread(); task < j.lines.n * j.n_parts; task += ma_n_threads()) {
+  for MA_EACH(task, j.lines.n * j.n_parts) {
     const int64_t line = task % j.lines.n, part = task / j.lines.n, start = ma_line_start(j.lines, line);
     const int64_t end = (part + 1) * j.part < j.lines.length ? (part + 1) * j.part : j.lines.length;
     const double shift = shift_of<KIND>(j, start);
@@ -222,7 +222,7 @@ __device__ double slope_of(ma_reduce_kind kind, double x, int64_t place, const f
 
 /* The walk is over out, a, the number of an element's line, and its place in that line. */
 __global__ void reduce_grad_kernel(const ma_cuda_walk w, ma_reduce_kind kind, const folded *states, const float *g, double n) {
-  for (int64_t i = ma_thread(); i < w.count; i += ma_n_threads()) {
+  for MA_EACH(i, w.count) {
     int64_t at[4];
     ma_walk_at<4>(w, i, at);
     const folded f = states ? states[at[2]] : folded{0, 0};

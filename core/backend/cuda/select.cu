@@ -29,7 +29,7 @@ struct select_job {
 __host__ __device__ int digit_end(int known) { return known + DIGIT < 64 ? known + DIGIT : 64; }
 
 __global__ void begin_kernel(const select_job j, int64_t n, int64_t rank) {
-  for (int64_t i = ma_thread(); i < n * N_DIGITS; i += ma_n_threads()) {
+  for MA_EACH(i, n * N_DIGITS) {
     j.counts[i] = 0;
     if (i < n) j.choices[i] = {0, rank};
   }
@@ -76,13 +76,13 @@ __global__ void choose_kernel(const select_job j) {
 }
 
 __global__ void put_choices_kernel(const select_job j, int64_t n, void *out, ma_dtype dtype) {
-  for (int64_t i = ma_thread(); i < n; i += ma_n_threads())
+  for MA_EACH(i, n)
     ma_store_double(out, dtype, j.first + i, ma_value_of(j.choices[i].prefix, j.lines.dtype));
 }
 
 __global__ void put_sorted_kernel(const ma_sorted from, int64_t rank, int64_t first, int64_t n, ma_dtype of_keys, void *out,
                                   ma_dtype dtype) {
-  for (int64_t i = ma_thread(); i < n; i += ma_n_threads())
+  for MA_EACH(i, n)
     ma_store_double(out, dtype, first + i, ma_value_of(from.items[i * from.step + rank].key, of_keys));
 }
 

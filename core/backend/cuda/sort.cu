@@ -95,7 +95,7 @@ __global__ void first_of_tiles_kernel(ma_item *to, const item_source from, int64
 
 /* Of each line, neighbouring runs of `run` items become one. */
 __global__ void merge_kernel(ma_item *to, const ma_item *from, int64_t n, int64_t length, int64_t run) {
-  for (int64_t i = ma_thread(); i < n * length; i += ma_n_threads()) {
+  for MA_EACH(i, n * length) {
     const int64_t place = i % length, pair = place / (2 * run) * 2 * run;
     const int64_t middle = pair + run < length ? pair + run : length, end = pair + 2 * run < length ? pair + 2 * run : length;
     const int64_t own = place < middle ? pair : middle, others = place < middle ? middle : pair;
@@ -174,7 +174,7 @@ struct put_job {
 };
 
 __global__ void put_kernel(const put_job j, int64_t n) {
-  for (int64_t i = ma_thread(); i < n * j.out.length; i += ma_n_threads()) {
+  for MA_EACH(i, n * j.out.length) {
     const int64_t line = i / j.out.length, e = i % j.out.length, from = j.from.items[line * j.from.step + e].index;
     const double x = ma_load_double(j.in.data, j.in.dtype, ma_line_start(j.in, j.first + line) + from * j.in.step);
     ma_store_double(j.out.data, j.out.dtype, ma_line_start(j.out, j.first + line) + e * j.out.step, x);

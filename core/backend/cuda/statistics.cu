@@ -99,7 +99,7 @@ __global__ void add_powers_kernel(const stats_job j) {
 }
 
 __global__ void put_top_kernel(const stats_job j, const ma_item *items, int64_t n) {
-  for (int64_t i = ma_thread(); i < n; i += ma_n_threads()) {
+  for MA_EACH(i, n) {
     j.out->top_index[i] = items[i].index;
     j.out->top_value[i] = ma_load_f32(j.data, j.dtype, items[i].index);
   }

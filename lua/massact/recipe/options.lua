@@ -12,13 +12,14 @@ local training = {
   layers = { "integer", default = 6, help = "of the model" },
   width = { "integer", default = 128, help = "of the residual stream" },
   heads = { "integer", default = 4, help = "of attention" },
+  head_dim = { "integer", help = "width of one head of a llama; default: --width over --heads" },
   ffn = { "integer", help = "width inside the MLPs; default: 8/3 of the width in a llama, 4 times in a gpt2" },
   context = { "integer", default = 128, help = "tokens a window" },
   vocab_size = { "integer", default = 1024, help = "of the tokenizer that is trained" },
   tie = { "boolean", default = false, help = "a llama's head has the embedding's weights, as gpt2's always has" },
   init = { "list", help = "how linear weights of all variants begin: lir, residual_init or none; default: lir in a llama, residual_init in a gpt2" },
-  init_std = { "number", default = 0.02, help = "standard deviation of new weights" },
-  tvr_target = { "number", help = "tvr's; default: 0.01 x sqrt(2048 / width), twice that with dyt: the paper's, beside its width" },
+  init_std = { "number", help = "standard deviation of new weights; default: the paper's beside its width, 0.006 x sqrt(2048 / width), 0.02 with dyt; in a gpt2 0.02 x sqrt(768 / width)" },
+  tvr_target = { "number", help = "tvr's; default: the paper's beside its width, 0.01 x sqrt(2048 / width), 0.02 with dyt; in a gpt2 sqrt(768 / width)" },
   tvr_every = { "integer", default = 50, help = "steps between two applications of tvr" },
   tokenizer = { "model", help = "folder or tokenizer.json; default: one is trained on the data" },
   data = { "texts", default = { default .. "calibration.txt", default .. "text.txt" }, help = "training texts: files (.txt, .jsonl, also .gz, .zst) or wikitext, c4, pg19, redpajama" },
@@ -33,6 +34,7 @@ local training = {
   warmup = { "integer", help = "steps until the rate is reached; default: a twentieth of the steps" },
   final_rate = { "number", default = 0.1, help = "share of the rate at the end of the cosine" },
   weight_decay = { "number", default = 0.1, help = "of matrices" },
+  adam_eps = { "number", default = 1e-8, help = "AdamW's: gradients far below it move a weight in proportion to their size, as in SGD" },
   clip = { "number", default = 1, help = "largest norm of all gradients together; 0: any" },
   record_every = { "integer", help = "steps between two records of magnitudes, besides steps 1, 2, 4, 8 ...; default: a twentieth of the steps" },
   record_windows = { "integer", default = 16, help = "held-out windows of which magnitudes and losses are recorded" },
@@ -93,8 +95,8 @@ end
 
 -- What has to be at least 1, or at least 0.
 local least = {
-  [1] = { "layers", "width", "heads", "ffn", "steps", "batch", "tvr_every", "record_every", "record_windows", "calibration_windows" },
-  [0] = { "warmup", "score_every", "evaluation_windows", "limit", "checkpoint_every", "keep", "rate", "weight_decay", "clip", "init_std", "final_rate" },
+  [1] = { "layers", "width", "heads", "head_dim", "ffn", "steps", "batch", "tvr_every", "record_every", "record_windows", "calibration_windows" },
+  [0] = { "warmup", "score_every", "evaluation_windows", "limit", "checkpoint_every", "keep", "rate", "weight_decay", "adam_eps", "clip", "init_std", "final_rate" },
 }
 
 local function check(opt)
@@ -105,9 +107,10 @@ local function check(opt)
   end
   if opt.vocab_size < 258 then options.usage_error("--vocab_size must be at least 258: 256 bytes, BOS and EOS") end
   if opt.context < 8 then options.usage_error("--context must be at least 8, not %d", opt.context) end
-  if opt.width % opt.heads ~= 0 then options.usage_error("--width %d is not a multiple of --heads %d", opt.width, opt.heads) end
-  if opt.family == "llama" and opt.width // opt.heads % 2 == 1 then
-    options.usage_error("--width %d over --heads %d is an odd number, and a llama turns pairs", opt.width, opt.heads)
+  if opt.width % opt.heads ~= 0 and not opt.head_dim then options.usage_error("--width %d is not a multiple of --heads %d", opt.width, opt.heads) end
+  if opt.head_dim and opt.family ~= "llama" then options.usage_error("--head_dim is for --family llama") end
+  if opt.family == "llama" and (opt.head_dim or opt.width // opt.heads) % 2 == 1 then
+    options.usage_error("a head of %d dims is odd, and a llama turns pairs; --head_dim or --heads sets it", opt.head_dim or opt.width // opt.heads)
   end
   if opt.held_out <= 0 or opt.held_out >= 1 then options.usage_error("--held_out must be between 0 and 1") end
   if opt.tvr_target and opt.tvr_target <= 0 then options.usage_error("--tvr_target must be above 0") end

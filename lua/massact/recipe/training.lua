@@ -47,7 +47,7 @@ local function train(opt, folder, model, prepared, windows, sets)
   local evaluation = texts.evaluation(opt, prepared)
   return massact.train {
     model = model, loader = texts.training(opt, prepared), folder = folder, steps = opt.steps, label = model.name,
-    optimizer = { rate = opt.rate, weight_decay = opt.weight_decay, clip = opt.clip > 0 and opt.clip or nil },
+    optimizer = { rate = opt.rate, weight_decay = opt.weight_decay, eps = opt.adam_eps, clip = opt.clip > 0 and opt.clip or nil },
     schedule = { kind = "cosine", warmup = opt.warmup, final = opt.final_rate },
     evaluation = evaluation, evaluate_every = opt.record_every, evaluation_batches = math.ceil(opt.record_windows / evaluation.options.batch),
     checkpoint_every = opt.checkpoint_every, keep = opt.keep > 0 and opt.keep or opt.steps + 1,

@@ -37,12 +37,18 @@ local function contains(list, name)
   return false
 end
 
--- The paper's target is for layers 2048 wide.  What keeps a layer's gain with fewer inputs is a standard deviation that grows as one over
--- the root of their number.
-local function tvr_target(opt, names) return (contains(names, "dyt") and 0.02 or 0.01) * math.sqrt(2048 / opt.width) end
+-- The paper's standard deviations are for its widths: LLaMA's 2048, GPT-2's 768.  What keeps a layer's gain with fewer inputs grows as
+-- one over the root of their number; DyT, which does not normalise, does not train with less.
+local function beside_width(opt, std) return std * math.sqrt((opt.family == "llama" and 2048 or 768) / opt.width) end
+
+local function init_std(opt, names)
+  return opt.init_std or beside_width(opt, opt.family == "llama" and not contains(names, "dyt") and 0.006 or 0.02)
+end
+
+local function tvr_target(opt, names) return opt.tvr_target or beside_width(opt, contains(names, "dyt") and 0.02 or 0.01) end
 
 local settings = {
-  tvr = function(opt, names) return { every = opt.tvr_every, target = opt.tvr_target or tvr_target(opt, names) } end,
+  tvr = function(opt, names) return { every = opt.tvr_every, target = tvr_target(opt, names) } end,
   dyt = function() return { alpha = { attention = 1, other = 0.5, final = 0.5 } } end, -- LLaMA-1B's
 }
 
@@ -60,7 +66,7 @@ local config = {}
 
 function config.llama(opt, tokenizer)
   return { architectures = { "LlamaForCausalLM" }, model_type = "llama", hidden_size = opt.width, intermediate_size = opt.ffn,
-    num_hidden_layers = opt.layers, num_attention_heads = opt.heads, num_key_value_heads = opt.heads, max_position_embeddings = opt.context,
+    num_hidden_layers = opt.layers, num_attention_heads = opt.heads, num_key_value_heads = opt.heads, head_dim = opt.head_dim, max_position_embeddings = opt.context,
     vocab_size = tokenizer:size(), rms_norm_eps = 1e-5, tie_word_embeddings = opt.tie, hidden_act = "silu", torch_dtype = "float32",
     bos_token_id = tokenizer.bos, eos_token_id = tokenizer.eos }
 end
@@ -78,7 +84,7 @@ end
 ---@param path string of the tokenizer
 ---@return massact.Model
 function M.model(opt, names, tokenizer, path)
-  return massact.create(config[opt.family](opt, tokenizer), { seed = opt.seed, std = opt.init_std, mitigations = chosen(opt, names), tokenizer = path,
+  return massact.create(config[opt.family](opt, tokenizer), { seed = opt.seed, std = init_std(opt, names), mitigations = chosen(opt, names), tokenizer = path,
     name = ("%s-%s-%d"):format(opt.family, M.name(names), opt.seed) })
 end
 
