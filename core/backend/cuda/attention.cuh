@@ -12,12 +12,6 @@
 #include "backend/cuda/block.cuh"
 #include "backend/cuda/element.cuh"
 
-#ifdef __CUDACC__
-#define MA_UNROLL _Pragma("unroll")
-#else
-#define MA_UNROLL
-#endif
-
 constexpr int MA_SIDE = 16, MA_TILE_THREADS = MA_SIDE * MA_SIDE;
 constexpr int MA_MOST_HEAD = 256; /* dims of the widest head */
 

@@ -4,8 +4,6 @@
 
 #include "backend/cuda/cuda_internal.h"
 
-#include "backend/cuda/open.h"
-
 enum { MAX_DEVICES = 16 };
 
 /* Devices live as long as the process.  Each is opened once, under the lock, and does not change afterwards. */
