@@ -67,6 +67,7 @@ __device__ void sweep(progress<R, D> &at, const ma_attention_job &j, const ma_ow
 
 template <int R, int D> __global__ void __launch_bounds__(MA_TILE_THREADS, D <= 128 ? 2 : 1) attention_kernel(const ma_attention_job j) {
   MA_SHARED_BYTES(bytes);
+  if (j.unless && *j.unless == 0) return;
   float *memory = reinterpret_cast<float *>(bytes);
   const ma_own own = ma_locate<R, true>(j, j.H, j.Tq);
   progress<R, D> at;
@@ -166,7 +167,7 @@ ma_status ma_attention_note_rows(ma_attention_call *call, ma_error *err) {
 }
 
 /* Few queries (a generated token at a time) do not fill a block of 64. */
-ma_status ma_attention_attend(ma_device *device, const ma_attention_job &j, ma_error *err) {
+static ma_status attend(ma_device *device, const ma_attention_job &j, ma_error *err) {
   return ma_with_columns("attention", j.d, err, [&](auto columns) {
     constexpr int D = decltype(columns)::value;
     if (j.Tq <= MA_SIDE)
@@ -175,6 +176,15 @@ ma_status ma_attention_attend(ma_device *device, const ma_attention_job &j, ma_e
     return ma_launch("attention", attention_kernel<4, D>, ma_grid_tiles<4>(device, j, j.H, j.Tq, forward_memory<4, D>::FLOATS),
                      err, j);
   });
+}
+
+ma_status ma_attention_attend(ma_device *device, const ma_attention_job &j, ma_error *err) {
+  ma_scratch packed(device);
+  ma_attention_job plain = j;
+  int *inexact = nullptr;
+  if (j.step != MA_F32 && j.Tq > MA_SIDE) MA_CUDA_TRY(ma_attention_half(device, j, &packed, &inexact, err));
+  plain.unless = inexact;
+  return attend(device, plain, err);
 }
 
 /* ---- the operation ---- */
