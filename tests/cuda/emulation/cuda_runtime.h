@@ -80,6 +80,12 @@ inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask,
 /* Hands over up to 16 bytes: what lane `from` gave, or this lane's own where `from` takes no part. */
 void ma_emulation_exchange(unsigned mask, const void *mine, void *theirs, size_t bytes, int from);
 int ma_emulation_lane();
+/* Up to 32 bytes of each lane of `mask` to all of them: all[lane]. */
+void ma_emulation_gather(unsigned mask, const void *mine, void *all, size_t bytes);
+
+/* A copy that has not happened until this thread waits for it. */
+void ma_emulation_copy_later(void *to, const void *from, size_t bytes);
+void ma_emulation_copy_now();
 
 template <typename T> T ma_emulation_from(unsigned mask, T value, int from) {
   static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 16);
