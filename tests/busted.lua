@@ -1,6 +1,6 @@
 -- Runs one spec under busted inside this massact: `massact tests/busted.lua tests/lua/tensor_spec.lua`.
--- With MASSACT_DEVICE (which is what models' "auto" means then) the tensors that a spec makes are made there, too, unless it names
--- a device.  Those that massact's own files make are not: they have to name the device themselves.
+-- With MASSACT_DEVICE (which is what models' "auto" means then) the tensors that a spec makes or reads from files are there, too, unless
+-- it names a device.  Those that massact's own files make are not: they have to name the device themselves.
 local device = os.getenv "MASSACT_DEVICE"
 local massact_files = "/lua/massact/"
 
@@ -23,6 +23,13 @@ if device then
   for _, name in ipairs { "full", "random" } do
     local make = made[name]
     made[name] = function(shape, dtype, where, ...) return (make(shape, dtype, where or here(), ...)) end
+  end
+  local files = require("massact").safetensors
+  local load = files.load
+  function files.load(path)
+    local tensors, where = load(path), here()
+    for name, t in pairs(where and tensors or {}) do tensors[name] = t:to { device = where } end
+    return tensors
   end
 end
 
