@@ -182,6 +182,12 @@ static int model_close(lua_State *L) {
   return 0;
 }
 
+/* model:device(): "cpu", "cuda:0" */
+static int model_device(lua_State *L) {
+  lua_pushstring(L, bind_check_model(L, 1)->model->device->name);
+  return 1;
+}
+
 static int model_point_names(lua_State *L) {
   bind_model *m = bind_check_model(L, 1);
   ma_error err;
@@ -331,7 +337,7 @@ int bind_open_model(lua_State *L) {
   static const luaL_Reg methods[] = {{"bind", model_bind},       {"finish", model_finish},
                                      {"close", model_close},     {"point", bind_model_point},
                                      {"forward", bind_model_forward}, {"point_names", model_point_names},
-                                     {"fields", model_fields},   {"wide_bytes", model_wide_bytes},
+                                     {"fields", model_fields},   {"device", model_device}, {"wide_bytes", model_wide_bytes},
                                      {"pass_bytes", model_pass_bytes}, {"cache", bind_model_cache},
                                      {NULL, NULL}};
   static const luaL_Reg spec_meta[] = {{"__gc", spec_gc}, {NULL, NULL}};

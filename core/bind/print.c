@@ -123,11 +123,11 @@ int bind_tensor_tostring(lua_State *L) {
   }
   snprintf(head, sizeof head, "%s %s %s", ma_dtype_describe(t->dtype)->name,
            ma_shape_text(shape, t->n_dims, t->shape), t->storage->device->name);
-  ma_tensor view = *t;
   if (ma_dtype_is_block(t->dtype) || ma_tensor_count(t) == 0) {
     lua_pushstring(L, head);
     return 1;
   }
+  ma_tensor view = *bind_on_host(L, t);
   luaL_Buffer buffer;
   luaL_buffinit(L, &buffer);
   luaL_addstring(&buffer, head);

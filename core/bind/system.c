@@ -121,9 +121,29 @@ static void set_text(lua_State *L, const char *key, const char *value) {
   lua_setfield(L, -2, key);
 }
 
-/* machine(): what a run's record says about where it ran. */
+/* The device that the text at `index` names; none: the CPU. */
+static ma_device *opt_device(lua_State *L, int index) {
+  ma_error err;
+  ma_device *device;
+  if (ma_device_find(&device, luaL_optstring(L, index, "cpu"), &err) != MA_OK) bind_raise(L, &err);
+  return device;
+}
+
+/* What a machine's record says about the device that computed. */
+static void set_device(lua_State *L, ma_device *device) {
+  uint64_t free_bytes = 0, total_bytes = 0;
+  set_text(L, "device", device->name);
+  if (device == ma_device_cpu()) return;
+  set_text(L, "device_hardware", device->hardware);
+  if (device->backend->memory(device, &free_bytes, &total_bytes, NULL) != MA_OK) return;
+  lua_pushinteger(L, (lua_Integer)total_bytes);
+  lua_setfield(L, -2, "device_memory_bytes");
+}
+
+/* machine(device?): what a run's record says about where it ran. */
 static int machine(lua_State *L) {
   char text[256] = "";
+  ma_device *device = opt_device(L, 1);
   uint64_t free_bytes = 0, total_bytes = 0;
   ma_device *cpu = ma_device_cpu();
   lua_newtable(L);
@@ -138,15 +158,16 @@ static int machine(lua_State *L) {
     lua_pushinteger(L, (lua_Integer)total_bytes);
     lua_setfield(L, -2, "memory_bytes");
   }
+  set_device(L, device);
   return 1;
 }
 
-/* memory(): bytes that are free, and in all. */
+/* memory(device?): bytes that are free, and in all. */
 static int memory(lua_State *L) {
   ma_error err;
   uint64_t free_bytes = 0, total_bytes = 0;
-  ma_device *cpu = ma_device_cpu();
-  if (cpu->backend->memory(cpu, &free_bytes, &total_bytes, &err) != MA_OK) return bind_raise(L, &err);
+  ma_device *device = opt_device(L, 1);
+  if (device->backend->memory(device, &free_bytes, &total_bytes, &err) != MA_OK) return bind_raise(L, &err);
   lua_pushinteger(L, (lua_Integer)free_bytes);
   lua_pushinteger(L, (lua_Integer)total_bytes);
   return 2;

@@ -257,13 +257,11 @@ static int t_to(lua_State *L) {
   if (!ma_dtype_is_written(dtype) && dtype != t->dtype)
     return bind_error(L, "to: massact reads %s but does not write it", ma_dtype_describe(dtype)->name);
   ma_tensor *out = bind_new_tensor(L), converted = {0};
+  if (device == ma_tensor_device(t)) return bind_made_tensor(L, ma_tensor_convert(out, t, dtype, &err), &err);
+  if (dtype == t->dtype) return bind_made_tensor(L, ma_tensor_move(out, t, device, &err), &err);
   ma_status st = ma_tensor_convert(&converted, t, dtype, &err);
-  if (st == MA_OK && device != ma_tensor_device(t)) {
-    st = ma_tensor_move(out, &converted, device, &err);
-    ma_tensor_release(&converted);
-  } else {
-    *out = converted;
-  }
+  if (st == MA_OK) st = ma_tensor_move(out, &converted, device, &err);
+  ma_tensor_release(&converted);
   return bind_made_tensor(L, st, &err);
 }
 
@@ -309,12 +307,14 @@ static void fill_nested(lua_State *L, ma_tensor *t, int dim, int64_t *index) {
   }
 }
 
-/* tensor(data, dtype?) */
+/* tensor(data, dtype?, device?): the CPU, where no device is named. */
 static int new_from_data(lua_State *L) {
   ma_error err;
+  ma_device *device;
   int64_t shape[MA_MAX_DIMS], index[MA_MAX_DIMS] = {0};
   ma_dtype dtype = lua_isnoneornil(L, 2) ? MA_F32 : bind_check_dtype(L, 2);
   if (ma_dtype_is_block(dtype)) return bind_error(L, "a tensor cannot be made of packed blocks");
+  if (ma_device_find(&device, luaL_optstring(L, 3, "cpu"), &err) != MA_OK) return bind_raise(L, &err);
   lua_settop(L, 1);
   int n = nested_shape(L, shape);
   ma_tensor *out = bind_new_tensor(L);
@@ -322,6 +322,7 @@ static int new_from_data(lua_State *L) {
   lua_pushvalue(L, 1);
   fill_nested(L, out, 0, index);
   lua_settop(L, 2);
+  if (device != ma_device_cpu()) return bind_made_tensor(L, ma_tensor_move(bind_new_tensor(L), out, device, &err), &err);
   bind_filled_tensor(L, out);
   return 1;
 }

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "tensor/backend.h"
 #include "tensor/ops.h"
 
 typedef struct announced {
@@ -89,8 +90,11 @@ ma_status ma_tensor_writer_add(ma_tensor_writer *w, const char *name, const ma_t
   ma_tensor packed = {0};
   MA_TRY(ma_storage_check(t->storage, err));
   MA_TRY(check_announced(w, name, t, err));
-  if (ma_tensor_is_contiguous(t)) packed = ma_tensor_retain(t);
-  else MA_TRY(ma_tensor_convert(&packed, t, t->dtype, err));
+  ma_tensor plain = *t; /* files have no gradient */
+  plain.is_detached = true;
+  if (ma_tensor_device(t) != ma_device_cpu()) MA_TRY(ma_tensor_move(&packed, &plain, ma_device_cpu(), err));
+  else if (ma_tensor_is_contiguous(t)) packed = ma_tensor_retain(t);
+  else MA_TRY(ma_tensor_convert(&packed, &plain, t->dtype, err));
   MA_TRY(ma_tensor_writer_pad(w, err));
   MA_TRY(ma_tensor_writer_raw(w, ma_tensor_data(&packed), ma_tensor_bytes(&packed), err));
   w->next++;

@@ -44,9 +44,7 @@ static ma_status linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_sl
                         ma_error *err) {
   const ma_tensor *weight;
   ma_status st = ma_pass_weight(pass, &weight, slot, index, err);
-  if (st == MA_OK) st = ma_linear(out, x, weight, NULL, err);
-  if (st == MA_OK) st = ma_pass_round(pass, out, err);
-  return st;
+  return st == MA_OK ? ma_pass_multiply(pass, out, x, weight, NULL, err) : st;
 }
 
 /* sum [B T, D] += factor * expert(h) for the `n` tokens listed; e is the expert, index where its weights are. */

@@ -63,6 +63,9 @@ static ma_status remember_file(ma_model *m, ma_map *map, ma_error *err) {
 
 ma_status ma_model_bind(ma_model *m, const char *slot, const ma_tensor *t, ma_error *err) {
   ma_map *map = t->storage->base ? t->storage->base->map : t->storage->map;
+  if (ma_tensor_device(t) != m->device)
+    return ma_fail(err, MA_BAD_ARGUMENT, "weight '%s' is on %s, the model on %s; to{device = \"%s\"} moves it", slot,
+                   ma_tensor_device(t)->name, m->device->name, m->device->name);
   ma_status st = ma_weights_bind(m->weights, slot, t, err);
   if (st == MA_OK && map) st = remember_file(m, map, err);
   return st;

@@ -68,6 +68,10 @@ ma_status ma_pass_new(ma_pass *pass, ma_tensor *out, ma_dtype dtype, int n_dims,
 /* The weight to compute with (borrowed until the pass ends), or NULL where the slot is empty; see ma_weights_get. */
 ma_status ma_pass_weight(ma_pass *pass, const ma_tensor **out, ma_slot slot, int64_t index, ma_error *err);
 void ma_pass_release(ma_pass *pass);
+/* out = x times weight [N K] transposed, plus bias or NULL.  In a model of 16 bits x holds values of its dtype (every step before
+ * was rounded), so that a device that multiplies in 16 bits does so exactly. */
+ma_status ma_pass_multiply(ma_pass *pass, ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
+                           ma_error *err);
 /* out [B T N] = x [B T K] through the weight (and bias, where the checkpoint has one) of the slots. */
 ma_status ma_pass_linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot weight, ma_slot bias,
                          int layer, ma_error *err);

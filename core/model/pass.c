@@ -99,13 +99,30 @@ void ma_pass_release(ma_pass *pass) {
   }
 }
 
+ma_status ma_pass_multiply(ma_pass *pass, ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
+                           ma_error *err) {
+  ma_status st = MA_OK;
+  ma_tensor narrow = {0};
+  ma_dtype dtype = pass->model->dtype;
+  ma_arena_mark mark = ma_arena_here(pass->arena);
+  if (dtype != MA_F32 && weight->dtype == dtype && !pass->is_recorded && pass->model->device->backend->multiplies_16_bit) {
+    MA_TRY(ma_pass_new(pass, &narrow, dtype, x->n_dims, x->shape, err));
+    MA_TRY(ma_copy(&narrow, x, err));
+  }
+  MA_TRY(ma_linear(out, narrow.storage ? &narrow : x, weight, bias, err));
+  MA_TRY(ma_pass_round(pass, out, err));
+done:
+  ma_tensor_release(&narrow);
+  ma_arena_back(pass->arena, mark);
+  return st;
+}
+
 ma_status ma_pass_linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot weight, ma_slot bias,
                          int layer, ma_error *err) {
   const ma_tensor *w, *b = NULL;
   ma_status st = ma_pass_weight(pass, &w, weight, layer, err);
   if (st == MA_OK && bias != MA_N_SLOTS) st = ma_pass_weight(pass, &b, bias, layer, err);
-  if (st == MA_OK) st = ma_linear(out, x, w, b, err);
-  if (st == MA_OK) st = ma_pass_round(pass, out, err);
+  if (st == MA_OK) st = ma_pass_multiply(pass, out, x, w, b, err);
   return st;
 }
 

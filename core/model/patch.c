@@ -50,6 +50,13 @@ done:
   return st;
 }
 
+/* How many of the next picks lie one behind the other, and inside of a dim of `size`: these are written to as one. */
+static size_t run_length(const int64_t *picked, size_t n, int64_t size) {
+  size_t length = 1;
+  while (length < n && picked[length] == picked[length - 1] + 1 && picked[length] < size) length++;
+  return length;
+}
+
 static ma_status write_axis(const ma_patch *p, ma_patch_axis axis, ma_tensor *view, const ma_at *at,
                             double value, ma_error *err) {
   static const char *const names[] = {"sequences", "positions", "heads", "dims"};
@@ -60,13 +67,15 @@ static ma_status write_axis(const ma_patch *p, ma_patch_axis axis, ma_tensor *vi
   int dim = dim_of_axis(axis, at->place.point, view->n_dims);
   if (dim < 0)
     return ma_fail(err, MA_BAD_ARGUMENT, "patch at '%s': this point has no %s", at->name, names[axis]);
-  for (size_t i = 0; i < p->n_picked[axis]; i++) {
+  bool has_values = axis == MA_PATCH_DIMS && p->n_values > 1;
+  for (size_t i = 0, n; i < p->n_picked[axis]; i += n) {
     int64_t index = p->picked[axis][i];
+    n = has_values ? 1 : run_length(p->picked[axis] + i, p->n_picked[axis] - i, view->shape[dim]);
     if (index < 0 || index >= view->shape[dim])
       MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "patch at '%s': %s has %lld, but there are %lld, counted from 0",
                      at->name, names[axis], (long long)index, (long long)view->shape[dim]));
-    double here = axis == MA_PATCH_DIMS && p->n_values > 1 ? p->values[i] : value;
-    MA_TRY(ma_tensor_narrow(&one, view, dim, index, 1, err));
+    double here = has_values ? p->values[i] : value;
+    MA_TRY(ma_tensor_narrow(&one, view, dim, index, (int64_t)n, err));
     MA_TRY(write_axis(p, axis + 1, &one, at, here, err));
     ma_tensor_release(&one);
   }

@@ -3,6 +3,7 @@
 #include "model/probe.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -66,6 +67,25 @@ static ma_status list_entries(ma_measured *m, const float *values, int64_t count
   return MA_OK;
 }
 
+static int by_index(const void *a, const void *b) {
+  int64_t i = ((const ma_massive *)a)->index, j = ((const ma_massive *)b)->index;
+  return (i > j) - (i < j);
+}
+
+/* The same from the largest values, where these end below the threshold; false where they do not, and there may be more. */
+static bool list_top(ma_measured *m, double threshold, ma_status *st, ma_error *err) {
+  const ma_stats *s = &m->stats;
+  size_t n = 0;
+  while (n < (size_t)s->n_top && fabs(s->top_value[n]) > threshold) n++;
+  if (n == MA_MAX_TOP) return false;
+  *st = MA_NEW(&m->entries, n, err);
+  if (*st != MA_OK) return true;
+  for (size_t i = 0; i < n; i++) m->entries[i] = (ma_massive){s->top_index[i], (float)s->top_value[i]};
+  m->n_entries = n;
+  qsort(m->entries, n, sizeof *m->entries, by_index);
+  return true;
+}
+
 static ma_status find_entries(const ma_probe *p, ma_measured *m, const ma_tensor *x, ma_error *err) {
   ma_status st = MA_OK;
   ma_tensor host = {0};
@@ -74,6 +94,7 @@ static ma_status find_entries(const ma_probe *p, ma_measured *m, const ma_tensor
   /* |a| > threshold in exact arithmetic: no f32 lies between the threshold and its rounding towards 0. */
   float bound = (float)threshold;
   if ((double)bound > threshold) bound = nextafterf(bound, 0);
+  if (ma_tensor_device(x) != ma_device_cpu() && list_top(m, threshold, &st, err)) return st;
   MA_TRY(ma_tensor_move(&host, x, ma_device_cpu(), err));
   MA_TRY(list_entries(m, ma_tensor_data(&host), ma_tensor_count(&host), bound, err));
 done:
@@ -83,15 +104,18 @@ done:
 
 static ma_status measure(const ma_probe *p, ma_measured *m, const ma_tensor *x, ma_error *err) {
   unsigned wanted = p->wanted;
-  int n_top = p->n_top;
+  int n_top = p->n_top, n_told = n_top;
   if (p->wants_entries) {
     wanted |= MA_STAT_TOP | MA_STAT_MEDIAN;
-    if (n_top < 1) n_top = 1;
+    if (n_top < 1) n_top = n_told = 1;
+    /* A few numbers more are cheaper to bring from a device than all of x. */
+    if (ma_tensor_device(x) != ma_device_cpu()) n_top = MA_MAX_TOP;
   }
   m->n_dims = x->n_dims;
   memcpy(m->shape, x->shape, sizeof m->shape);
   ma_status st = ma_statistics(&m->stats, x, wanted, n_top, err);
   if (st == MA_OK && p->wants_entries) st = find_entries(p, m, x, err);
+  if (m->stats.n_top > n_told) m->stats.n_top = n_told;
   return st;
 }
 

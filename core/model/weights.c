@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 #include "base/memory.h"
+#include "tensor/backend.h"
 #include "tensor/ops.h"
 #include "tensor/tape.h"
 
@@ -257,16 +258,28 @@ static bool is_picked(ma_slot slot) {
 /* Has to be rounded to the model's dtype first. */
 static bool is_foreign(const ma_weights *w, const ma_tensor *t) { return w->dtype != MA_F32 && t->dtype != w->dtype; }
 
-/* A GEMM takes f32 with one contiguous dim. */
-static bool serves_as_is(const ma_weights *w, const ma_tensor *t) {
-  if (t->dtype != MA_F32 || is_foreign(w, t)) return false;
+/* Products are in the model's 16 bits: what goes into them is never widened. */
+static bool is_narrow(const ma_weights *w, const ma_tensor *t, ma_slot slot) {
+  return w->dtype != MA_F32 && is_matrix(slot) && ma_tensor_device(t)->backend->multiplies_16_bit;
+}
+
+/* A GEMM takes `dtype` with one contiguous dim. */
+static bool serves_as_is(const ma_weights *w, const ma_tensor *t, ma_dtype dtype) {
+  if (t->dtype != dtype || is_foreign(w, t)) return false;
   if (t->n_dims < 2) return ma_tensor_is_contiguous(t);
   return t->n_dims == 2 && (t->strides[0] == 1 || t->strides[1] == 1);
 }
 
+/* What the products of a slot are in. */
+static ma_dtype product_dtype(const ma_weights *w, const ma_tensor *t, ma_slot slot) {
+  return is_narrow(w, t, slot) ? w->dtype : MA_F32;
+}
+
 static size_t wide_bytes_of(const ma_weights *w, const bound *b, ma_slot slot) {
-  if (!b->stored.storage || !is_matrix(slot) || is_picked(slot) || serves_as_is(w, &b->stored)) return 0;
-  return (size_t)ma_tensor_count(&b->stored) * sizeof(float);
+  const ma_tensor *t = &b->stored;
+  if (!t->storage || !is_matrix(slot) || is_picked(slot)) return 0;
+  ma_dtype dtype = product_dtype(w, t, slot);
+  return serves_as_is(w, t, dtype) ? 0 : (size_t)ma_tensor_count(t) * ma_dtype_describe(dtype)->bytes;
 }
 
 static ma_status check_filled(const ma_weights *w, const bound *b, ma_slot slot, int64_t index,
@@ -293,7 +306,7 @@ ma_status ma_weights_finish(ma_weights *w, size_t wide_budget, ma_error *err) {
       MA_TRY(check_filled(w, b, slot, i, err));
       size_t bytes = wide_bytes_of(w, b, slot);
       w->wide_bytes += bytes;
-      if (bytes && is_foreign(w, &b->stored)) w->foreign_bytes += bytes / 2;
+      if (bytes && is_foreign(w, &b->stored)) w->foreign_bytes += is_narrow(w, &b->stored, slot) ? bytes : bytes / 2;
     }
   }
   w->keeps_wide = w->wide_bytes <= wide_budget;
@@ -304,8 +317,8 @@ done:
 /* A copy to compute with; `is_wide`: f32, else what the model stores. */
 static ma_status convert(const ma_weights *w, ma_tensor *out, const ma_tensor *stored, bool is_wide, ma_error *err) {
   ma_tensor rounded = {0};
-  if (!is_foreign(w, stored)) return ma_tensor_convert(out, stored, MA_F32, err);
   if (!is_wide) return ma_tensor_convert(out, stored, w->dtype, err);
+  if (!is_foreign(w, stored)) return ma_tensor_convert(out, stored, MA_F32, err);
   ma_status st = ma_tensor_convert(&rounded, stored, w->dtype, err);
   if (st == MA_OK) st = ma_tensor_convert(out, &rounded, MA_F32, err);
   ma_tensor_release(&rounded);
@@ -327,7 +340,8 @@ ma_status ma_weights_get(const ma_tensor **out, ma_weights *w, ma_slot slot, int
   *out = NULL;
   if (!b->stored.storage) return MA_OK;
   bool vector = !is_matrix(slot), foreign = is_foreign(w, &b->stored);
-  if (is_picked(slot) || (serves_as_is(w, &b->stored) && !(vector && b->stored.n_dims > 1)) ||
+  ma_dtype dtype = product_dtype(w, &b->stored, slot);
+  if (is_picked(slot) || (serves_as_is(w, &b->stored, dtype) && !(vector && b->stored.n_dims > 1)) ||
       (!vector && !w->keeps_wide && !foreign)) {
     *out = &b->stored;
     return MA_OK;
@@ -336,7 +350,7 @@ ma_status ma_weights_get(const ma_tensor **out, ma_weights *w, ma_slot slot, int
   if (!b->wide.storage) {
     b->n_writes = ma_storage_n_writes(b->stored.storage);
     ma_tensor copy = {0};
-    st = convert(w, &copy, &b->stored, vector || w->keeps_wide, err);
+    st = convert(w, &copy, &b->stored, dtype == MA_F32 && (vector || w->keeps_wide), err);
     if (st == MA_OK) st = reshape_as_slot(w, &b->wide, &copy, slot, err);
     ma_tensor_release(&copy);
   }
@@ -354,7 +368,7 @@ ma_status ma_weights_follow(ma_tensor *out, ma_weights *w, ma_slot slot, int64_t
   if (!b->stored.storage || !ma_tensor_is_tracked(&t)) {
     MA_TRY(ma_weights_get(&fixed, w, slot, index, err));
     if (fixed) *out = ma_tensor_retain(fixed);
-  } else if (is_picked(slot) || (serves_as_is(w, &t) && (is_matrix(slot) || t.n_dims == 1))) {
+  } else if (is_picked(slot) || (serves_as_is(w, &t, MA_F32) && (is_matrix(slot) || t.n_dims == 1))) {
     *out = ma_tensor_retain(&t);
   } else {
     MA_TRY(convert(w, &copy, &t, true, err));

@@ -1,11 +1,12 @@
 /* Weights: the checkpoint's tensors, bound to the slots of slots.def that the spec asks for.
  *
- * A bound tensor is a view of the mapped file.  Stored types other than f32, and views that a GEMM cannot
+ * A bound tensor is a view of the mapped file, or of its copy on the model's device.  Stored types other than f32, and views that a GEMM cannot
  * take, are widened next to the product that uses them; where all of them fit in `wide_budget` bytes as
  * f32, each is widened once instead, at its first use, and kept.
  *
  * A model of 16 bits has its weights rounded to its dtype.  What the checkpoint stores in another is converted at
- * its first use, as PyTorch does when it loads, and kept: as f32 within the budget, else in the model's dtype. */
+ * its first use, as PyTorch does when it loads, and kept: as f32 within the budget, else in the model's dtype.  On devices that
+ * multiply in 16 bits its matrices stay in the model's dtype; those that a GEMM cannot take are copied within the budget. */
 #ifndef MASSACT_MODEL_WEIGHTS_H
 #define MASSACT_MODEL_WEIGHTS_H
 

@@ -3,6 +3,7 @@
 #ifndef MASSACT_TENSOR_BACKEND_H
 #define MASSACT_TENSOR_BACKEND_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,6 +19,7 @@ typedef struct ma_kernels {
 
 typedef struct ma_backend {
   const char *name; /* "cpu", "cuda" */
+  bool multiplies_16_bit; /* linear of two tensors of one 16-bit type is faster than in f32 (and sums in f32) */
   ma_status (*alloc)(ma_device *device, void **out, size_t bytes, ma_error *err);
   void (*free)(ma_device *device, void *data);
   /* Between host memory and the device's; both wait until the bytes are there. */
@@ -32,7 +34,8 @@ typedef struct ma_backend {
 struct ma_device {
   const ma_backend *backend;
   int index;
-  char name[64]; /* "cpu", "cuda:0" */
+  char name[64];      /* "cpu", "cuda:0" */
+  char hardware[256]; /* what its maker calls it; empty: nobody asked */
   void *state;   /* the backend's own */
 };
 

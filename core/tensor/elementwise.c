@@ -408,6 +408,8 @@ ma_status ma_tensor_move(ma_tensor *out, const ma_tensor *a, ma_device *device, 
   else
     MA_TRY(device->backend->upload(device, ma_tensor_data(&moved), ma_tensor_data(&packed),
                                    ma_tensor_bytes(&packed), err));
+  const ma_storage *read = packed.storage->base ? packed.storage->base : packed.storage;
+  if (read->map) MA_TRY(ma_map_check(read->map, err)); /* nobody asks about the file once its bytes are elsewhere */
   *out = moved;
   moved = (ma_tensor){0};
 done:

@@ -1,4 +1,6 @@
 /* Cross-entropy in nats, from logits or straight from hidden states. */
+#include <math.h>
+
 #include "tensor/op_common.h"
 
 static ma_status check_targets(ma_op *op, const ma_tensor *rows, const ma_tensor *targets) {
@@ -120,10 +122,10 @@ done:
 /* Inputs are x, weight, bias, and the gradients of these three. */
 static ma_status mean_back(ma_node *node, const ma_tensor *g, ma_error *err) {
   ma_status st = MA_OK;
-  double rate;
+  double rate = NAN;
   ma_tensor share = {0}, scaled = {0};
-  int64_t none[MA_MAX_DIMS] = {0};
-  MA_TRY(ma_tensor_get(&rate, g, none, err));
+  /* Most often the rate is 1, which saves a pass over the gradients; asking a device for it would wait for all that it has to do. */
+  if (ma_tensor_device(g) == ma_device_cpu()) MA_TRY(ma_tensor_get(&rate, g, NULL, err));
   for (int i = 0; i < 3; i++) {
     if (!ma_node_wants(node, i)) continue;
     share = ma_node_take(node, i + 3);

@@ -1,6 +1,7 @@
 -- What goes in and out of a layer's parts at the tokens of one sentence: which tokens and dims to look at, a pass that hands over a
 -- layer's points together, and the few sizes that the experiments on components share (Sun et al. 2024, arXiv 2402.17762, section 4).
 local core = require "massact.core"
+local devices = require "massact.device"
 local detect = require "massact.detect"
 local keyed = require "massact.keyed"
 local options = require "massact.options"
@@ -164,7 +165,7 @@ local function flat(x) return x:reshape(x:size(0), -1) end
 ---@param positions integer[]
 ---@return massact.Tensor? [n ...]
 function M.rows(x, positions)
-  if #positions > 0 then return x:gather(0, core.tensor.tensor(positions, "i64")) end
+  if #positions > 0 then return x:gather(0, devices.index(positions, x)) end
 end
 
 ---How large a point's entries are at some tokens: the largest and the median |x|, and the mean of the tokens' lengths; nil for none.
@@ -217,8 +218,8 @@ function M.received(probs, focus, has_extra)
     results.tokens[p + 1] = p < T - 1 and keys:narrow(1, p + 1, T - p - 1):select(2, p):mean():item() or core.json.null
   end
   if #queries == 0 then return results end
-  local at_queries = probs:gather(1, core.tensor.tensor(queries, "i64"))
-  local by_head = at_queries:narrow(2, first, T):gather(2, core.tensor.tensor(focus.positions, "i64")):sum(2):mean(1)
+  local at_queries = probs:gather(1, devices.index(queries, probs))
+  local by_head = at_queries:narrow(2, first, T):gather(2, devices.index(focus.positions, probs)):sum(2):mean(1)
   results.massive = { mean = by_head:mean():item(), low = by_head:quantile(0.25):item(), high = by_head:quantile(0.75):item(),
     by_head = by_head:totable() }
   results.extra_kv = has_extra and at_queries:select(2, 0):mean():item() or nil
@@ -241,10 +242,10 @@ end
 function M.scores(scores, focus, has_extra)
   local queries, first = M.queries(focus), has_extra and 1 or 0
   if #queries == 0 then return nil end
-  local at_queries = scores:gather(1, core.tensor.tensor(queries, "i64"))
+  local at_queries = scores:gather(1, devices.index(queries, scores))
   local keys = at_queries:narrow(2, first, scores:size(1))
-  return { massive = visible_mean(keys:gather(2, core.tensor.tensor(focus.positions, "i64"))),
-    ordinary = visible_mean(keys:gather(2, core.tensor.tensor(focus.ordinary, "i64"))),
+  return { massive = visible_mean(keys:gather(2, devices.index(focus.positions, scores))),
+    ordinary = visible_mean(keys:gather(2, devices.index(focus.ordinary, scores))),
     extra_kv = has_extra and visible_mean(at_queries:select(2, 0)) or nil }
 end
 
@@ -314,7 +315,7 @@ end
 ---@param dims integer[]
 ---@return number[][] by token and dim
 function M.magnitudes(x, dims)
-  return flat(x):abs():gather(1, core.tensor.tensor(dims, "i64")):totable()
+  return flat(x):abs():gather(1, devices.index(dims, x)):totable()
 end
 
 return M

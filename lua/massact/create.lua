@@ -1,5 +1,6 @@
 -- massact.create: a model with random weights, from a config.json.  It is like one that was loaded: points, passes, params.
 local core = require "massact.core"
+local devices = require "massact.device"
 local families = require "massact.family"
 local keyed = require "massact.keyed"
 local layout = require "massact.layout"
@@ -117,6 +118,7 @@ function M.create(config, options)
   local proxy = families.recording(full, family, "config")
   local spec = family.spec(proxy)
   local tensors = layout.tensors(family, spec, proxy)
+  local device = core.system.machine(o.device or "auto").device
   for i, tensor in ipairs(tensors) do
     tensor.value = core.tensor.full(tensor.shape, "f32", "cpu", 0)
     for k, part in ipairs(tensor.parts) do
@@ -127,9 +129,10 @@ function M.create(config, options)
       end
       fill(part, tensor.value, how, o.seed * 1000003 + i * 64 + k)
     end
+    tensor.value = devices.moved(tensor.value, device)
   end
   return loading.assemble {
-    family = family, spec = spec, config = full, proxy = proxy, checkpoint = in_memory(tensors), device = o.device, dtype = "f32",
+    family = family, spec = spec, config = full, proxy = proxy, checkpoint = in_memory(tensors), device = device, dtype = "f32",
     name = o.name or family.name, path = o.tokenizer, where = "config",
   }
 end

@@ -1,5 +1,6 @@
 -- Weights that are others for a while: model:edit.  The decoder is given f32 copies in their place, so that weights of
 -- every dtype, packed ones too, can be changed, and what is mapped of the files stays as it is.
+local devices = require "massact.device"
 local keyed = require "massact.keyed"
 local M = {}
 
@@ -25,7 +26,7 @@ end
 -- What takes the place of a tensor: a copy that `change` has written to, or the tensor that it gives.
 local function changed(tensor, name, change)
   local copy = tensor:float()
-  return change(copy, name) or copy
+  return devices.moved(change(copy, name) or copy, tensor:device())
 end
 
 -- {slot, tensor} of everything that `names` mean.

@@ -57,7 +57,8 @@ local function print_text(d)
   print(("memory: %.1f MB mapped, %.1f MB of weights widened to f32, %.1f MB for a pass over %d tokens, %.1f MB more with whole logits"):format(
     m.mapped / 1e6, m.widened / 1e6, m.pass / 1e6, m.tokens, m.logits / 1e6))
   for _, device in ipairs(d.devices) do
-    print(("  %-6s has %.1f GB; such a pass needs %.2f GB beyond the mapped file"):format(device.device, (device.total or 0) / 1e9, device.needed / 1e9))
+    print(("  %-6s has %.1f GB; such a pass needs %.2f GB %s"):format(device.device, (device.total or 0) / 1e9, device.needed / 1e9,
+      device.device == "cpu" and "beyond the mapped file" or "with the weights"))
   end
   print(("machine: %s; row kernels %s"):format(d.machine.blas, d.machine.row_kernels))
   print "spec:"
@@ -76,7 +77,7 @@ function M.main(...)
     else path = word end
   end
   if not path then options.usage_error("info wants a model: a folder or a .gguf file") end
-  local description = M.describe(require("massact").load(path))
+  local description = M.describe(require("massact").load(path, { device = "cpu" }))
   if as_json then print(core.json.text(description)) else print_text(description) end
 end
 

@@ -15,8 +15,9 @@ local massact = {
 ---A tensor of the numbers in a nested table (shape from its nesting) or of a single number.
 ---@param data table|number
 ---@param dtype? string "f32" (default), "f16", "bf16", "i32", "i64", "u8"
+---@param device? string "cpu" (default), "cuda"
 ---@return massact.Tensor
-function massact.tensor(data, dtype) return core.tensor.tensor(data, dtype) end
+function massact.tensor(data, dtype, device) return core.tensor.tensor(data, dtype, device) end
 
 -- Sizes, then perhaps {dtype =, device =, seed =}.
 local function shape_and_options(...)

@@ -1,6 +1,7 @@
 -- The three kurtoses of statistics.lua and its outlier dims, layer by layer over many windows: only sums are kept.  The first token
 -- counts apart from the rest as well, since it alone may make a layer's kurtosis (Kaul et al. 2024, arXiv 2410.17174).
 local core = require "massact.core"
+local devices = require "massact.device"
 local detect = require "massact.detect"
 local places = require "massact.place"
 local statistics = require "massact.statistics"
@@ -23,8 +24,9 @@ M.rows = 4096 -- positions that the median of each dim is taken over
 local Sums = {}
 Sums.__index = Sums
 
-local function new_sums(width)
-  local function two() return { core.tensor.full({ width }, "f32", "cpu", 0), core.tensor.full({ width }, "f32", "cpu", 0) } end
+local function new_sums(width, device)
+  local function zeros() return core.tensor.full({ width }, "f32", device, 0) end
+  local function two() return { zeros(), zeros() } end
   return setmetatable({ n_first = 0, n_rest = 0, token_first = 0, token_rest = 0, sequence = 0, inf_norm = 0, first = two(), rest = two() }, Sums)
 end
 
@@ -72,7 +74,7 @@ local function keep_rows(kept, x, n_windows)
   local stride = math.max(1, math.ceil(n_windows * (t - 1) / M.rows))
   local index = {}
   for b = 0, x:size(0) - 1 do for p = 1 + b % stride, t - 1, stride do index[#index + 1] = b * t + p end end
-  if #index > 0 then kept[#kept + 1] = x:reshape(-1, x:size(-1)):gather(0, core.tensor.tensor(index, "i64")) end
+  if #index > 0 then kept[#kept + 1] = x:reshape(-1, x:size(-1)):gather(0, devices.index(index, x)) end
 end
 
 ---Kurtoses by layer, and outlier dims.
@@ -85,7 +87,7 @@ function M.measure(model, windows, how)
   local last = places.name(places.output, model.n_layers - 1)
   local hook <close> = model:point((how.place or places.output).pattern):hook(function(x, at)
     local l = at.layer + 1
-    sums[l] = sums[l] or new_sums(x:size(-1))
+    sums[l] = sums[l] or new_sums(x:size(-1), x:device())
     sums[l]:add(x)
   end)
   local handle <close> = model:point("layers.*.{attn.norm,mlp.norm}"):hook(function(x, at)

@@ -1,9 +1,11 @@
 -- massact.load: from files to a model.  Checks both ways: every slot of the decoder filled, every tensor of the
 -- checkpoint used or known to be none.
 local core = require "massact.core"
+local devices = require "massact.device"
 local dtypes = require "massact.dtype"
 local families = require "massact.family"
 local gguf = require "massact.gguf"
+local memory = require "massact.memory"
 local mitigations = require "massact.mitigation"
 require "massact.model"
 
@@ -12,7 +14,7 @@ local M = {}
 local mib = 2 ^ 20
 
 ---@class massact.LoadOptions
----@field device? string "auto" (default), "cpu", "cuda"
+---@field device? string "auto" (default: a GPU where there is one), "cpu", "cuda", "cuda:1"; weights lie there, packed ones packed
 ---@field dtype? string "f32" (default), "bf16" or "f16", also under PyTorch's names ("torch.bfloat16", "half").  The
 ---16-bit ones give what transformers gives in that dtype with eager attention: arithmetic stays in f32, and everything
 ---that PyTorch would store is rounded to nearest even (f16: infinite above 65504).  Points show f32 tensors of values
@@ -193,9 +195,9 @@ function M.assemble(parts)
   local is_tied = weights["head.weight"] == weights["embed.tokens"]
   if checkpoint:format() == "gguf" then weights = gguf.weights(family, spec, weights, checkpoint) end
   local parameters = {}
-  -- One tensor a name, so that gradients gather in it whoever asks for it.
+  -- One tensor a name, on the model's device, so that gradients gather in it whoever asks for it.
   local function parameter(tensor_name)
-    parameters[tensor_name] = parameters[tensor_name] or checkpoint:tensor(tensor_name)
+    parameters[tensor_name] = parameters[tensor_name] or devices.moved(checkpoint:tensor(tensor_name), model:device())
     return parameters[tensor_name]
   end
   local used, bound, sources = bind_weights(model, checkpoint, parameter, weights, spec, M.naming(checkpoint, family), parts.where)
@@ -213,7 +215,7 @@ function M.assemble(parts)
 end
 
 ---Loads a model: a Hugging Face folder, a .safetensors or .gguf file, or a name of the hub whose files are in
----the local cache.  Weights are mapped, not read.
+---the local cache.  Weights are mapped, not read; a GPU gets a copy.
 ---@param path string
 ---@param options? massact.LoadOptions
 ---@return massact.Model
@@ -225,6 +227,7 @@ function M.load(path, options)
   local checkpoint = core.checkpoint.open(resolved)
   local family, config, where = describe(resolved, checkpoint)
   local is_gguf = checkpoint:format() == "gguf"
+  memory.check_weights(checkpoint, core.system.machine(options.device or "auto").device, resolved)
   local proxy, unread = families.recording(config, family, where)
   local model = M.assemble {
     family = family, spec = is_gguf and gguf.spec(family, proxy) or family.spec(proxy), config = config, proxy = proxy,

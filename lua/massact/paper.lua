@@ -16,7 +16,7 @@ function M.options(extra)
     attn_path = { "string", default = "self_attn", help = "where a layer keeps its attention" },
     show_logits = { "boolean", default = true, help = "attention before its softmax, where attention is shown; false: after it" },
     dtype = { "dtype", default = "f32", help = "what the model computes in: f32, bf16 or f16 (or torch.bfloat16 ...)" },
-    device = { "string", default = "auto", help = "auto or cpu" },
+    device = { "string", default = "auto", help = "auto (a GPU where there is one), cpu, cuda or cuda:N" },
     add_bos_token = { "boolean", default = true, help = "begin the sentence and every window with BOS" },
     context_length = { "integer", help = "tokens a window; default: the model's limit, at most 4096" },
     sentence = { "string", default = "Summer is warm. Winter is cold.", help = "what experiments that look at one sentence look at" },

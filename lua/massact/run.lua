@@ -9,6 +9,7 @@
 local core = require "massact.core"
 local data = require "massact.data"
 local journal = require "massact.journal"
+local memory = require "massact.memory"
 local options = require "massact.options"
 local paper = require "massact.paper"
 local places = require "massact.place"
@@ -46,6 +47,7 @@ local function load_model(opt)
   end
   opt.context_length = math.min(opt.context_length or 4096, limit)
   if opt.context_length < 2 then options.usage_error("--context_length must be at least 2") end
+  memory.check_pass(model, math.max(2 * opt.context_length, 1024)) -- a batch (detect.batch_of)
   return model
 end
 
@@ -199,7 +201,7 @@ local function record(self)
   local bos = self.options.add_bos_token and data.bos(model.tokenizer)
   return {
     experiment = self.name, options = opt, massact = require("massact").version, model = model.name, family = model.family,
-    model_sha256 = model_hashes(model), data_sha256 = self.hashes, machine = core.system.machine(), timings = self.timings,
+    model_sha256 = model_hashes(model), data_sha256 = self.hashes, machine = core.system.machine(model:device()), timings = self.timings,
     dtype = model.dtype, seed = self.options.seed, first_ids = self.first_ids,
     n_layers = model.n_layers, bos = bos and { id = bos, text = token_text.text(model.tokenizer, bos) } or core.json.null,
   }

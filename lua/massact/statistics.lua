@@ -97,7 +97,7 @@ M.sink = { epsilon = 0.3, context_length = 64 } -- Gu et al. 2024, section 3.2
 ---@return massact.Tensor [..., T]
 function M.mean_attention(received)
   local massact, t = require "massact", received:size(-1)
-  return received / (t - massact.arange(t):to { dtype = "f32" })
+  return received / (t - massact.arange(t):to { dtype = "f32", device = received:device() })
 end
 
 ---Sink rate of Gu et al. 2024, eq. 4: the share of heads (of any layers and sequences) that give key k more than epsilon on average.

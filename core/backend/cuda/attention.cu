@@ -35,16 +35,15 @@ template <int R, int D> struct forward_memory {
                        FLOATS = PROBS + ma_tile_floats(R * MA_SIDE, KEYS);
 };
 
-/* One sweep over the keys that own rows see.  `is_final`: most and the inverse of the sum are known, and probabilities are
+/* One sweep over some of the keys that own rows see.  `is_final`: most and the inverse of the sum are known, and probabilities are
  * rounded to the step; else, with `mixes`, values are mixed as the sum grows; else there is the sum alone. */
 template <int R, int D>
-__device__ void sweep(progress<R, D> &at, const ma_attention_job &j, const ma_own &own, float *memory, bool mixes,
-                      bool is_final) {
+__device__ void sweep(progress<R, D> &at, const ma_attention_job &j, const ma_own &own, const ma_range &keys,
+                      float *memory, bool mixes, bool is_final) {
   using place = forward_memory<R, D>;
   const float *queries = memory + place::QUERIES;
   float *others = memory + place::OTHERS, *probs = memory + place::PROBS;
   const int group = ma_group(j, own.h);
-  const ma_range keys = ma_keys_of(j, own.first, own.n);
   for (int key = keys.low / KEYS * KEYS; key < keys.high; key += KEYS) {
     const int n = keys.high - key < KEYS ? keys.high - key : KEYS;
     float s[R][C];
@@ -65,29 +64,45 @@ __device__ void sweep(progress<R, D> &at, const ma_attention_job &j, const ma_ow
   }
 }
 
-template <int R, int D> __global__ void __launch_bounds__(MA_TILE_THREADS, D <= 128 ? 2 : 1) attention_kernel(const ma_attention_job j) {
-  MA_SHARED_BYTES(bytes);
-  float *memory = reinterpret_cast<float *>(bytes);
-  const ma_own own = ma_locate<R, true>(j, j.H, j.Tq);
-  progress<R, D> at;
-  float extra[R], p[R];
-  ma_load_tile<R * MA_SIDE, D>(memory + forward_memory<R, D>::QUERIES, j.q.at(own.b, own.first, own.h), j.q.row, own.n, j.d);
-  __syncthreads();
+/* Before any key: the extra one alone, where there is one (whose score becomes `extra`) and this block counts it. */
+template <int R, int D>
+__device__ void begin(progress<R, D> &at, float (&extra)[R], const ma_attention_job &j, const ma_own &own, const float *queries,
+                      bool counts_extra) {
+  float p[R];
   MA_UNROLL for (int i = 0; i < R; i++) {
-    const float *query = memory + forward_memory<R, D>::QUERIES + (ma_tile_y() * R + i) * ma_tile_step(D);
-    extra[i] = j.E ? ma_score_extra(j, own.h, query) : 0;
-    at.most[i] = j.E ? extra[i] : -INFINITY;
-    at.sum[i] = p[i] = j.E ? 1.0f : 0.0f;
+    extra[i] = counts_extra ? ma_score_extra(j, own.h, queries + (ma_tile_y() * R + i) * ma_tile_step(D)) : 0;
+    at.most[i] = counts_extra ? extra[i] : -INFINITY;
+    at.sum[i] = p[i] = counts_extra ? 1.0f : 0.0f;
   }
   ma_mix_extra<R, D>(at.o, p, j, own.h);
+}
+
+/* The same where the row's largest score and the inverse of its sum are known. */
+template <int R, int D>
+__device__ void begin_final(progress<R, D> &at, const float (&extra)[R], const ma_attention_job &j, const ma_own &own,
+                            bool counts_extra) {
+  float p[R];
+  MA_UNROLL for (int i = 0; i < R; i++) p[i] = counts_extra ? ma_probability(j, extra[i], at.most[i], at.sum[i]) : 0;
+  ma_mix_extra<R, D>(at.o, p, j, own.h);
+}
+
+template <int R, int D> __global__ void __launch_bounds__(MA_TILE_THREADS, D <= 128 ? 2 : 1) attention_kernel(const ma_attention_job j) {
+  MA_SHARED_BYTES(bytes);
+  if (j.unless && *j.unless == 0) return;
+  float *memory = reinterpret_cast<float *>(bytes), *queries = memory + forward_memory<R, D>::QUERIES;
+  const ma_own own = ma_locate<R, true>(j, j.H, j.Tq);
+  const ma_range keys = ma_keys_of(j, own.first, own.n);
   const bool in_steps = j.step != MA_F32;
-  sweep<R, D>(at, j, own, memory, !in_steps, false);
+  progress<R, D> at;
+  float extra[R];
+  ma_load_tile<R * MA_SIDE, D>(queries, j.q.at(own.b, own.first, own.h), j.q.row, own.n, j.d);
+  __syncthreads();
+  begin(at, extra, j, own, queries, j.E > 0);
+  sweep<R, D>(at, j, own, keys, memory, !in_steps, false);
   MA_UNROLL for (int i = 0; i < R; i++) at.sum[i] = 1.0f / at.sum[i];
   if (in_steps) {
-    MA_UNROLL for (int i = 0; i < R; i++)
-      p[i] = j.E ? ma_probability(j, extra[i], at.most[i], at.sum[i]) : 0;
-    ma_mix_extra<R, D>(at.o, p, j, own.h);
-    sweep<R, D>(at, j, own, memory, true, true);
+    begin_final(at, extra, j, own, j.E > 0);
+    sweep<R, D>(at, j, own, keys, memory, true, true);
   } else {
     MA_UNROLL for (int i = 0; i < R; i++)
       MA_UNROLL for (int x = 0; x < D / 16; x++) at.o[i][x] *= at.sum[i];
@@ -100,6 +115,72 @@ template <int R, int D> __global__ void __launch_bounds__(MA_TILE_THREADS, D <= 
     j.most[ma_row_of(j, own.b, own.h, own.first + r)] = at.most[i];
     j.inverse[ma_row_of(j, own.b, own.h, own.first + r)] = at.sum[i];
   }
+}
+
+/* ---- few queries and many keys (a generated token at a time): a block goes through a part of the keys, whose number does not
+ * depend on the device; the parts of a row are added in order afterwards (Dao et al. 2023, "Flash-Decoding") ---- */
+
+constexpr int PART = 256; /* keys */
+
+/* Of each part, [n_parts B H Tq]: largest score, sum, and [.. d] mixed values. */
+struct parts {
+  int n;
+  int64_t n_rows;
+  float *most, *sum, *o;
+};
+
+/* A row's largest score and sum over all parts. */
+__device__ void whole_row(const parts &p, int64_t row, float *most, float *sum) {
+  *most = -INFINITY, *sum = 0;
+  for (int i = 0; i < p.n; i++) *most = ma_larger()(*most, p.most[i * p.n_rows + row]);
+  for (int i = 0; i < p.n; i++) *sum += p.sum[i * p.n_rows + row] * ma_weight(p.most[i * p.n_rows + row], *most);
+}
+
+/* `is_final`: the sums of all parts are there, and values are to be mixed by rounded probabilities. */
+template <int D>
+__global__ void __launch_bounds__(MA_TILE_THREADS, D <= 128 ? 2 : 1)
+    part_kernel(const ma_attention_job j, const parts p, bool is_final) {
+  MA_SHARED_BYTES(bytes);
+  float *memory = reinterpret_cast<float *>(bytes), *queries = memory + forward_memory<1, D>::QUERIES;
+  const ma_own own = ma_locate<1, true>(j, j.H, j.Tq);
+  const int part = static_cast<int>(blockIdx.y), r = ma_tile_y();
+  const bool counts_extra = j.E && part == 0;
+  const int64_t row = ma_row_of(j, own.b, own.h, own.first + (r < own.n ? r : 0)), at_part = part * p.n_rows + row;
+  ma_range keys = ma_keys_of(j, own.first, own.n);
+  const int first = keys.low / KEYS * KEYS + part * PART;
+  keys = {keys.low > first ? keys.low : first, keys.high < first + PART ? keys.high : first + PART};
+  progress<1, D> at;
+  float extra[1];
+  ma_load_tile<MA_SIDE, D>(queries, j.q.at(own.b, own.first, own.h), j.q.row, own.n, j.d);
+  __syncthreads();
+  begin(at, extra, j, own, queries, counts_extra);
+  if (is_final) {
+    whole_row(p, row, &at.most[0], &at.sum[0]);
+    at.sum[0] = 1.0f / at.sum[0];
+    begin_final(at, extra, j, own, counts_extra);
+  }
+  const bool mixes = is_final || j.step == MA_F32;
+  sweep<1, D>(at, j, own, keys, memory, mixes, is_final);
+  if (mixes) ma_store_rows<1, D>(p.o + (part * p.n_rows + ma_row_of(j, own.b, own.h, own.first)) * j.d, j.d, 1, at.o, own.n, j.d);
+  if (!is_final && r < own.n && ma_tile_x() == 0) p.most[at_part] = at.most[0], p.sum[at_part] = at.sum[0];
+}
+
+/* A block a row. */
+__global__ void add_parts_kernel(const ma_attention_job j, const parts p) {
+  const int64_t row = blockIdx.x;
+  const int b = static_cast<int>(row / j.Tq / j.H), h = static_cast<int>(row / j.Tq % j.H), query = static_cast<int>(row % j.Tq);
+  float most, sum;
+  whole_row(p, row, &most, &sum);
+  const float inverse = 1.0f / sum;
+  for (int e = static_cast<int>(threadIdx.x); e < j.d; e += static_cast<int>(blockDim.x)) {
+    float o = 0;
+    for (int i = 0; i < p.n; i++) {
+      const float by = j.step == MA_F32 ? ma_weight(p.most[i * p.n_rows + row], most) : 1.0f;
+      o += by * p.o[(i * p.n_rows + row) * j.d + e];
+    }
+    j.out.at(b, query, h)[e * j.out.column] = j.step == MA_F32 ? o * inverse : o;
+  }
+  if (j.most && threadIdx.x == 0) j.most[row] = most, j.inverse[row] = inverse;
 }
 
 }  // namespace
@@ -165,8 +246,8 @@ ma_status ma_attention_note_rows(ma_attention_call *call, ma_error *err) {
   return MA_OK;
 }
 
-/* Few queries (a generated token at a time) do not fill a block of 64. */
-ma_status ma_attention_attend(ma_device *device, const ma_attention_job &j, ma_error *err) {
+/* Few queries do not fill a block of 64. */
+static ma_status attend(ma_device *device, const ma_attention_job &j, ma_error *err) {
   return ma_with_columns("attention", j.d, err, [&](auto columns) {
     constexpr int D = decltype(columns)::value;
     if (j.Tq <= MA_SIDE)
@@ -175,6 +256,34 @@ ma_status ma_attention_attend(ma_device *device, const ma_attention_job &j, ma_e
     return ma_launch("attention", attention_kernel<4, D>, ma_grid_tiles<4>(device, j, j.H, j.Tq, forward_memory<4, D>::FLOATS),
                      err, j);
   });
+}
+
+static ma_status attend_in_parts(ma_device *device, const ma_attention_job &j, int n_parts, ma_error *err) {
+  const int64_t n_rows = int64_t{j.B} * j.H * j.Tq, n = n_parts * n_rows;
+  ma_scratch room(device);
+  parts p{n_parts, n_rows, nullptr, nullptr, nullptr};
+  MA_CUDA_TRY(room.take(static_cast<size_t>(n * (2 + j.d)) * sizeof(float), err));
+  p.most = room.as<float>(), p.sum = p.most + n, p.o = p.sum + n;
+  const ma_status st = ma_with_columns("attention", j.d, err, [&](auto columns) {
+    constexpr int D = decltype(columns)::value;
+    ma_grid grid = ma_grid_tiles<1>(device, j, j.H, j.Tq, forward_memory<1, D>::FLOATS);
+    grid.blocks.y = static_cast<unsigned>(n_parts);
+    MA_CUDA_TRY(ma_launch("attention", part_kernel<D>, grid, err, j, p, false));
+    return j.step == MA_F32 ? MA_OK : ma_launch("attention", part_kernel<D>, grid, err, j, p, true);
+  });
+  return st != MA_OK ? st : ma_launch("attention", add_parts_kernel, ma_grid_rows(device, n_rows, 128), err, j, p);
+}
+
+ma_status ma_attention_attend(ma_device *device, const ma_attention_job &j, ma_error *err) {
+  ma_scratch packed(device);
+  ma_attention_job plain = j;
+  int *inexact = nullptr;
+  const int n_seen = j.window > 0 ? j.window + j.Tq + KEYS : j.Tk; /* keys, at most, from the first tile on */
+  const int n_parts = ((n_seen < j.Tk ? n_seen : j.Tk) + PART - 1) / PART;
+  if (j.Tq <= MA_SIDE && n_parts > 1) return attend_in_parts(device, j, n_parts, err);
+  if (j.step != MA_F32 && j.Tq > MA_SIDE) MA_CUDA_TRY(ma_attention_half(device, j, &packed, &inexact, err));
+  plain.unless = inexact;
+  return attend(device, plain, err);
 }
 
 /* ---- the operation ---- */

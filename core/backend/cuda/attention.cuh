@@ -12,12 +12,6 @@
 #include "backend/cuda/block.cuh"
 #include "backend/cuda/element.cuh"
 
-#ifdef __CUDACC__
-#define MA_UNROLL _Pragma("unroll")
-#else
-#define MA_UNROLL
-#endif
-
 constexpr int MA_SIDE = 16, MA_TILE_THREADS = MA_SIDE * MA_SIDE;
 constexpr int MA_MOST_HEAD = 256; /* dims of the widest head */
 
@@ -34,6 +28,7 @@ struct ma_attention_job {
   ma_heads q, k, v, out;                  /* out: z, or scores */
   const float *extra_key, *extra_value;   /* [H d], or null */
   const float *slopes;                    /* [H], or null */
+  const int *unless;                      /* the plain kernel leaves at once where this is 0; or null */
   float *most, *inverse;                  /* [B H Tq] each row's largest score and 1 / sum of e^(score - most), or null */
   float scale, softcap;
   ma_dtype step;
@@ -281,8 +276,12 @@ ma_status ma_attention_prepare_mix(ma_attention_call *call, const ma_tensor *pro
                                    const ma_attention_how *how, ma_error *err);
 /* Makes room for most and inverse. */
 ma_status ma_attention_note_rows(ma_attention_call *call, ma_error *err);
-/* attention's kernel: fills out, and most and inverse where they are there. */
+/* attention's kernels: fill out, and most and inverse where they are there. */
 ma_status ma_attention_attend(ma_device *device, const ma_attention_job &job, ma_error *err);
+
+/* The same on tensor cores, where queries, keys and values are numbers of the type of `step`; else *inexact, on the device and in
+ * `packed_heads`, is not 0, and out is left alone. */
+ma_status ma_attention_half(ma_device *device, const ma_attention_job &job, ma_scratch *packed_heads, int **inexact, ma_error *err);
 
 /* Calls f with the number of columns that tiles for heads of d dims have, as a type. */
 template <int N> struct ma_columns {

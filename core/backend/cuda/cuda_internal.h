@@ -16,7 +16,7 @@ extern "C" {
 
 #include "tensor/backend.h"
 
-/* One kernel for each row of ops.def; the rows of open.h have none yet. */
+/* One kernel for each row of ops.def; device.c puts them in the table. */
 #define MA_OP(name, params, doc) ma_status ma_cuda_##name params;
 #include "tensor/ops.def"
 #undef MA_OP

@@ -4,8 +4,6 @@
 
 #include "backend/cuda/cuda_internal.h"
 
-#include "backend/cuda/open.h"
-
 enum { MAX_DEVICES = 16 };
 
 /* Devices live as long as the process.  Each is opened once, under the lock, and does not change afterwards. */
@@ -117,6 +115,7 @@ static const ma_kernels kernels = {
 
 static const ma_backend backend = {
     .name = "cuda",
+    .multiplies_16_bit = true,
     .alloc = ma_cuda_alloc,
     .free = ma_cuda_free,
     .upload = upload,
@@ -154,7 +153,10 @@ static ma_status keep_freed(const ma_device *device, ma_error *err) {
 
 static ma_status open_device(ma_device *device, ma_cuda *state, ma_error *err) {
   ma_status st = MA_OK;
+  struct cudaDeviceProp about;
   MA_TRY(ma_cuda_use(device, err));
+  MA_TRY(ma_cuda_check(device, cudaGetDeviceProperties(&about, device->index), "asking for its name", err));
+  snprintf(device->hardware, sizeof device->hardware, "%s", about.name);
   MA_TRY(keep_freed(device, err));
   MA_TRY(ma_cuda_check(device, cudaDeviceGetAttribute(&state->n_processors, cudaDevAttrMultiProcessorCount, device->index),
                        "counting its processors", err));

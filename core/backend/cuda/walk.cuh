@@ -86,34 +86,43 @@ struct alignas(8) ma_four_halves {
   uint16_t x[4];
 };
 
-/* Four aligned neighbours. */
-__device__ inline ma_four ma_load_four(const void *data, ma_dtype dtype, int64_t at) {
+/* Four aligned neighbours, of f32, f16 or bf16; and of any plain type. */
+__device__ inline ma_four ma_load_four_floats(const void *data, ma_dtype dtype, int64_t at) {
   ma_four four;
   if (dtype == MA_F32) {
     const ma_four_f32 v = *reinterpret_cast<const ma_four_f32 *>(static_cast<const float *>(data) + at);
     for (int e = 0; e < 4; e++) four.x[e] = v.x[e];
-  } else if (dtype == MA_F16 || dtype == MA_BF16) {
+  } else {
     const ma_four_halves v = *reinterpret_cast<const ma_four_halves *>(static_cast<const uint16_t *>(data) + at);
     for (int e = 0; e < 4; e++) four.x[e] = dtype == MA_F16 ? ma_dev_f16_to_f32(v.x[e]) : ma_dev_bf16_to_f32(v.x[e]);
-  } else {
-    for (int e = 0; e < 4; e++) four.x[e] = ma_load_f32(data, dtype, at + e);
   }
   return four;
 }
 
-__device__ inline void ma_store_four(void *data, ma_dtype dtype, int64_t at, const ma_four &four) {
+__device__ inline ma_four ma_load_four(const void *data, ma_dtype dtype, int64_t at) {
+  if (dtype <= MA_BF16) return ma_load_four_floats(data, dtype, at);
+  ma_four four;
+  for (int e = 0; e < 4; e++) four.x[e] = ma_load_f32(data, dtype, at + e);
+  return four;
+}
+
+__device__ inline void ma_store_four_floats(void *data, ma_dtype dtype, int64_t at, const ma_four &four) {
   if (dtype == MA_F32) {
     ma_four_f32 v;
     for (int e = 0; e < 4; e++) v.x[e] = four.x[e];
     *reinterpret_cast<ma_four_f32 *>(static_cast<float *>(data) + at) = v;
-  } else if (dtype == MA_F16 || dtype == MA_BF16) {
+  } else {
     ma_four_halves v;
     for (int e = 0; e < 4; e++)
       v.x[e] = dtype == MA_F16 ? ma_dev_f16_from_f32(four.x[e]) : ma_dev_bf16_from_f32(four.x[e]);
     *reinterpret_cast<ma_four_halves *>(static_cast<uint16_t *>(data) + at) = v;
-  } else {
-    for (int e = 0; e < 4; e++) ma_store_f32(data, dtype, at + e, four.x[e]);
   }
+}
+
+__device__ inline void ma_store_four(void *data, ma_dtype dtype, int64_t at, const ma_four &four) {
+  if (dtype <= MA_BF16) ma_store_four_floats(data, dtype, at, four);
+  else
+    for (int e = 0; e < 4; e++) ma_store_f32(data, dtype, at + e, four.x[e]);
 }
 
 /* Elements [first, first + n) of tensor 0's order, n <= 4: of every tensor that is read, in[t]; `f(in, out)` makes what is

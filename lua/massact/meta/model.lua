@@ -17,6 +17,9 @@
 ---@field checkpoint massact.Checkpoint
 local Model = {}
 
+---@return string "cpu", "cuda:0"
+function Model:device() end
+
 ---Keys and values of the tokens of earlier passes: model:forward(ids, {cache = cache}) goes on behind them.
 ---@class massact.Cache
 ---@operator len: integer tokens held

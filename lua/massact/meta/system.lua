@@ -46,9 +46,10 @@ function system.sha256(path) end
 ---@return boolean valid, integer? offset
 function system.check_utf8(text) end
 
----What computes: BLAS and its kernels, row kernels, threads, memory.
+---What computes: BLAS and its kernels, row kernels, threads, memory, and the device that is named.
+---@param device? string "cpu" (default), "auto", "cuda"
 ---@return table
-function system.machine() end
+function system.machine(device) end
 
 ---Most bytes of memory that this process has had.
 ---@return integer
@@ -72,8 +73,9 @@ function system.clear_interrupt() end
 function system.progress(label, total) end
 
 ---Bytes of memory that are free, and in all.
+---@param device? string "cpu" (default)
 ---@return integer free, integer total
-function system.memory() end
+function system.memory(device) end
 
 ---The path of the running massact.
 ---@return string

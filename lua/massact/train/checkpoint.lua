@@ -1,6 +1,7 @@
 -- Checkpoints of a training run: FOLDER/step-N holds the model as a Hugging Face folder, optimizer.safetensors and trainer.json.
 -- A checkpoint is written beside and renamed, so that each one there is whole.
 local core = require "massact.core"
+local devices = require "massact.device"
 
 local M = {}
 
@@ -65,7 +66,7 @@ local function restore_model(model, path)
     if here ~= there then
       error(("'%s' holds '%s' as [%s], the model has it as [%s]: it is a checkpoint of another model"):format(path, name, there, here), 0)
     end
-    tensor:copy_(from)
+    tensor:copy_(devices.moved(from, tensor:device()))
   end
 end
 

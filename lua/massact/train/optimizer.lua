@@ -1,5 +1,6 @@
 -- Optimisers: AdamW and SGD with momentum over a model's parameters, in groups; with 16-bit weights over f32 master copies.
 local core = require "massact.core"
+local devices = require "massact.device"
 local gradients = require "massact.gradient"
 local keyed = require "massact.keyed"
 local settings = require "massact.settings"
@@ -34,7 +35,7 @@ local declared = {
 
 local kinds = { adamw = { "mean", "square" }, sgd = { "momentum" } }
 
-local function zeros_like(t) return core.tensor.full(t:shape(), "f32", "cpu", 0) end
+local function zeros_like(t) return core.tensor.full(t:shape(), "f32", t:device(), 0) end
 
 local function is_matrix(t)
   local wide = 0
@@ -136,7 +137,7 @@ function Optimizer:restore(state, step_count)
   for _, entry in ipairs(self.entries) do
     for _, kind in ipairs(states_of(self.options, entry)) do
       local saved = state[kind .. "." .. entry.name] or error(("the checkpoint has no '%s.%s'; was it made by another optimizer?"):format(kind, entry.name), 0)
-      entry[kind]:copy_(saved)
+      entry[kind]:copy_(devices.moved(saved, entry[kind]:device()))
     end
   end
   self.step_count = step_count

@@ -25,7 +25,9 @@ struct dim3 {
   constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 
-extern thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
+/* Addressed from the executable's start: of the other way gcc tests the flags of an addition that ld makes a flagless lea of, so
+ * that its sanitizer takes these for null. */
+extern thread_local __attribute__((tls_model("local-exec"))) dim3 threadIdx, blockIdx, blockDim, gridDim;
 constexpr int warpSize = 32;
 
 struct alignas(8) float2 {
@@ -80,6 +82,12 @@ inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask,
 /* Hands over up to 16 bytes: what lane `from` gave, or this lane's own where `from` takes no part. */
 void ma_emulation_exchange(unsigned mask, const void *mine, void *theirs, size_t bytes, int from);
 int ma_emulation_lane();
+/* Up to 32 bytes of each lane of `mask` to all of them: all[lane]. */
+void ma_emulation_gather(unsigned mask, const void *mine, void *all, size_t bytes);
+
+/* A copy that has not happened until this thread waits for it. */
+void ma_emulation_copy_later(void *to, const void *from, size_t bytes);
+void ma_emulation_copy_now();
 
 template <typename T> T ma_emulation_from(unsigned mask, T value, int from) {
   static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 16);

@@ -157,6 +157,12 @@ const char *cudaGetErrorString(cudaError_t error) {
   }
 }
 
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int device) {
+  if (device != 0) return cudaErrorInvalidDevice;
+  std::snprintf(out->name, sizeof out->name, "emulated on the CPU");
+  return cudaSuccess;
+}
+
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes) {
   *free_bytes = ARENA - the().used;
   *total_bytes = ARENA;

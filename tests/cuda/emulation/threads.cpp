@@ -26,10 +26,16 @@ struct meeting {
   std::vector<runner *> waiting;
 };
 
+struct copy {
+  void *to;
+  const void *from;
+  size_t bytes;
+};
+
 struct warp {
   unsigned lanes, left; /* masks: lanes that exist, lanes whose thread has ended */
   std::vector<meeting> meetings;
-  alignas(16) unsigned char given[WARP][16];
+  alignas(16) unsigned char given[WARP][32];
   unsigned predicates;
 };
 
@@ -44,6 +50,7 @@ struct block {
   std::vector<runner *> idle, at_barrier;
   std::deque<runner *> ready;
   std::vector<warp> warps;
+  std::vector<std::vector<copy>> copies; /* of each thread, that it has not waited for */
   std::vector<unsigned char> shared;
   ma_fiber scheduler;
   runner *current;
@@ -108,6 +115,8 @@ runner *take_idle() {
 void run_block() {
   b.n_started = b.n_ended = 0;
   b.warps.assign((b.n_threads + WARP - 1) / WARP, warp{});
+  b.copies.resize(b.n_threads);
+  for (auto &copies : b.copies) copies.clear();
   for (unsigned t = 0; t < b.n_threads; t++) b.warps[t / WARP].lanes |= 1u << t % WARP;
   for (unsigned char &byte : b.shared) byte = 0xFF; /* NaN: nothing is there until it is written */
   for (;;) {
@@ -218,4 +227,21 @@ void ma_emulation_exchange(unsigned mask, const void *mine, void *theirs, size_t
   const bool takes_part = (mask & w.lanes) >> (static_cast<unsigned>(from) % WARP) & 1;
   std::memcpy(theirs, takes_part ? w.given[static_cast<unsigned>(from) % WARP] : mine, bytes);
   meet(mask);
+}
+
+void ma_emulation_gather(unsigned mask, const void *mine, void *all, size_t bytes) {
+  warp &w = b.warps[b.current->thread / WARP];
+  std::memcpy(w.given[b.current->thread % WARP], mine, bytes);
+  meet(mask);
+  for (unsigned lane = 0; lane < WARP; lane++) std::memcpy(static_cast<unsigned char *>(all) + lane * bytes, w.given[lane], bytes);
+  meet(mask);
+}
+
+void ma_emulation_copy_later(void *to, const void *from, size_t bytes) {
+  b.copies[b.current->thread].push_back({to, from, bytes});
+}
+
+void ma_emulation_copy_now() {
+  for (const copy &c : b.copies[b.current->thread]) std::memcpy(c.to, c.from, c.bytes);
+  b.copies[b.current->thread].clear();
 }

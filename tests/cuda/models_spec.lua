@@ -1,0 +1,148 @@
+-- Models on a GPU, or on an emulated one, give what they give on the CPU: every point of every golden model, what hooks, probes and
+-- patches see and change, gradients, and a step of AdamW; to 1e-4 of each tensor's largest magnitude.
+local massact = require "massact"
+local optimizers = require "massact.train.optimizer"
+
+local has_gpu, problem = pcall(massact.zeros, { 1 }, { device = "cuda" })
+if not has_gpu then
+  print("skipped: everything (" .. tostring(problem) .. ")")
+  return
+end
+
+local home = os.getenv "MASSACT_TESTS" .. "/golden/models/"
+local tolerance = 1e-4
+
+local function on_cpu(t) return t:device() == "cpu" and t or t:to { device = "cpu" } end
+
+-- Scores are -inf where hidden, on both devices alike.  What is 0 but for rounding is measured by `least` instead of by itself.
+local function error_of(got, expected, least)
+  got, expected = on_cpu(got:detach()):float(), on_cpu(expected:detach()):float()
+  local finite = expected:isfinite()
+  local is_same = got:isfinite() == finite
+  if not is_same then return math.huge end
+  local largest = math.max(finite:where(expected, 0):abs():max():item(), least or 0)
+  local difference = finite:where(got - expected, 0):abs():max():item()
+  return difference == 0 and 0 or difference / largest
+end
+
+local function same_all(got, expected, least)
+  local n = 0
+  for name, tensor in pairs(expected) do
+    local e = error_of(got[name], tensor, least)
+    assert(e <= tolerance, ("%s: relative error %g"):format(name, e))
+    n = n + 1
+  end
+  return n
+end
+
+describe("a GPU", function()
+  it("is named by what a run records", function()
+    local machine = massact.system.machine "cuda"
+    assert.equal("cuda:0", machine.device)
+    assert(#machine.device_hardware > 0 and machine.device_memory_bytes > 0)
+    assert.equal("cpu", massact.system.machine().device)
+  end)
+
+  it("is said to be too small before anything is computed there", function()
+    local memory = require "massact.memory"
+    local model <close> = massact.load(home .. "gpt2", { device = "cuda" })
+    assert.has_error(function() memory.check_pass(model, 1 << 40) end)
+    local huge = { names = function() return { "w" } end, bytes = function() return 1 << 50 end }
+    local _, message = pcall(memory.check_weights, huge, "cuda:0", "big")
+    assert.matches("^big: weights: %d+%.%d+ GB, but cuda:0 has .* left; use device cpu", message)
+    memory.check_weights(huge, "cpu", "big") -- mapped, not read
+  end)
+
+  it("does not take weights that lie elsewhere", function()
+    local model <close> = massact.load(home .. "gpt2", { device = "cuda" })
+    local slot = "layers.0.mlp.proj.weight"
+    local elsewhere = model:weight(slot):to { device = "cpu" }
+    local _, message = pcall(model.bind, model, slot, elsewhere)
+    assert.matches("weight 'layers.0.mlp.proj.weight' is on cpu, the model on cuda:0", message)
+  end)
+
+  it("prints its tensors", function()
+    assert.equal("f32 [2 x 2] cuda:0\n[[1.0 2.0]\n [3.0 4.0]]", (tostring(massact.tensor({ { 1, 2 }, { 3, 4 } }, "f32", "cuda"))
+      :gsub("%[ +", "["):gsub(" +", " ")))
+  end)
+end)
+
+for _, name in ipairs(massact.system.list(home)) do
+  local path = home .. name
+  describe("on a GPU, " .. name, function()
+    local function both(work, options)
+      local results = {}
+      for i, device in ipairs { "cpu", "cuda" } do
+        local model <close> = massact.load(path, { device = device, dtype = options and options.dtype })
+        results[i] = work(model)
+      end
+      return results[2], results[1]
+    end
+    local ids = massact.safetensors.load(path .. "/expected.safetensors")["short.input_ids"]
+
+    it("has its weights there, and saves them as they were", function()
+      local model <close> = massact.load(path, { device = "cuda" })
+      local folder = os.tmpname()
+      os.remove(folder)
+      for _, tensor in model:params() do assert.equal(model:device(), tensor:device()) end
+      model:save(folder)
+      local saved = massact.safetensors.load(folder .. "/model.safetensors")
+      for tensor_name, tensor in massact.load(path, { device = "cpu" }):params() do
+        assert.is_true(saved[tensor_name] == tensor, tensor_name)
+      end
+      os.execute("rm -r " .. folder)
+    end)
+
+    it("has the tensors of every point, logits and losses", function()
+      local got, expected = both(function(model)
+        local out = model:forward(ids, { capture = "**", logits = true, loss = true, token_losses = true })
+        out.loss = massact.tensor(out.loss)
+        return out
+      end)
+      assert(same_all(got, expected) > 8)
+    end)
+
+    it("computes in bf16 as the CPU does, but for the order of sums", function()
+      local got, expected = both(function(model) return model:forward(ids, { logits = true }).logits end, { dtype = "bf16" })
+      assert(error_of(got, expected) <= 0.03)
+    end)
+
+    it("shows hooks and probes the same, and takes what they and patches write", function()
+      local function work(model)
+        local seen = {}
+        local last = ("layers.%d.out"):format(model.n_layers - 1)
+        local hook <close> = model:point("layers.0.out"):hook(function(x)
+          seen.hooked = x:clone()
+          x:mul_(1.5)
+        end)
+        local patch <close> = model:point("layers.0.mlp.out"):patch { positions = { 0, 2 }, dims = { 1, 2, 5 }, to = { 3, -2, 1 } }
+        local probe <close> = model:point(last):probe({ "max", "median", "top3" }, { entries = { above = 0.5, ratio = 0 } })
+        seen.logits = model:forward(ids, { logits = true }).logits
+        local found = probe[last][1]
+        seen.median, seen.max = massact.tensor { found.median }, massact.tensor { found.max }
+        local top, entries = {}, {}
+        for i, t in ipairs(found.top) do top[i] = { t.value, t.position, t.dim } end
+        for i, t in ipairs(found.entries) do entries[i] = { t.value, t.position, t.dim } end
+        seen.top, seen.entries = massact.tensor(top), massact.tensor(#entries > 0 and entries or { 0 })
+        return seen
+      end
+      same_all(both(work))
+    end)
+
+    it("has the gradients, and steps with AdamW", function()
+      local function work(model)
+        local seen, optimizer = {}, optimizers.new(model, { rate = 0.1, eps = 1 }) -- a small eps makes noise of gradients large
+        model:loss(ids):backward()
+        for parameter, tensor in pairs(model:parameters()) do
+          if tensor.grad then seen["gradient of " .. parameter] = on_cpu(tensor.grad) end
+        end
+        optimizer:step(1, optimizer:gradient_norm())
+        -- What is stepped: a 16-bit parameter itself may round the other way.
+        for _, entry in ipairs(optimizer.entries) do seen[entry.name] = on_cpu(entry.master) end
+        return seen
+      end
+      local got, expected = both(work)
+      assert(same_all(got, expected, 1e-3) > 8)
+    end)
+  end)
+end
