@@ -47,7 +47,7 @@ ma_status ma_op_output(ma_op *op, ma_dtype dtype, int n_dims, const int64_t *sha
   if (out->dtype != dtype)
     return ma_fail(op->err, MA_BAD_ARGUMENT, "%s gives %s, not the %s of its output", op->name,
                    ma_dtype_describe(dtype)->name, ma_dtype_describe(out->dtype)->name);
-  if (out->n_dims != n_dims || memcmp(out->shape, shape, (size_t)n_dims * sizeof *shape) != 0)
+  if (out->n_dims != n_dims || (n_dims && memcmp(out->shape, shape, (size_t)n_dims * sizeof *shape) != 0))
     return ma_fail(op->err, MA_BAD_ARGUMENT, "%s gives %s, not the %s of its output", op->name,
                    ma_shape_text(wants, n_dims, shape), ma_shape_text(has, out->n_dims, out->shape));
   if (is_broadcast(out))
