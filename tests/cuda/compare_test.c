@@ -370,9 +370,11 @@ static void test_case_everywhere(void **state) {
     text = read_input(&in, text);
     turns = turns_of(&in) > turns ? turns_of(&in) : turns;
   }
+  /* Where there are many variants each meets a third of the layouts, so that it takes seconds. */
+  const int stride = c->variants < 16 ? 1 : 3;
   for (int v = 0; v < c->variants; v++)
     for (int turn = 0; turn < turns; turn++)
-      for (int layout = 0; layout < N_LAYOUTS; layout++)
+      for (int layout = v % stride; layout < N_LAYOUTS; layout += stride)
         n_done += run(&(place){c, v, turn, layout, "output made"});
   if (n_done == 0) fail_msg("%s with %s: the CPU never does this", c->text, c->inputs);
 }
