@@ -135,6 +135,8 @@ static void set_device(lua_State *L, ma_device *device) {
   set_text(L, "device", device->name);
   if (device == ma_device_cpu()) return;
   set_text(L, "device_hardware", device->hardware);
+  lua_pushboolean(L, device->allows_tf32);
+  lua_setfield(L, -2, "tf32");
   if (device->backend->memory(device, &free_bytes, &total_bytes, NULL) != MA_OK) return;
   lua_pushinteger(L, (lua_Integer)total_bytes);
   lua_setfield(L, -2, "device_memory_bytes");
@@ -171,6 +173,22 @@ static int memory(lua_State *L) {
   lua_pushinteger(L, (lua_Integer)free_bytes);
   lua_pushinteger(L, (lua_Integer)total_bytes);
   return 2;
+}
+
+/* allow_tf32(device, allowed): whether products of f32 may be in TF32 there. */
+static int allow_tf32(lua_State *L) {
+  ma_device *device = opt_device(L, 1);
+  luaL_checktype(L, 2, LUA_TBOOLEAN);
+  if (device == ma_device_cpu()) return bind_error(L, "allow_tf32: the CPU has no TF32; name a GPU");
+  device->allows_tf32 = lua_toboolean(L, 2);
+  return 0;
+}
+
+/* wait(device?): until a device has done what it was asked to. */
+static int wait_(lua_State *L) {
+  ma_error err;
+  ma_device *device = opt_device(L, 1);
+  return device->backend->sync(device, &err) == MA_OK ? 0 : bind_raise(L, &err);
 }
 
 /* The path of the running massact. */
@@ -236,7 +254,7 @@ int bind_open_system(lua_State *L) {
       {"sha256", sha256},        {"check_utf8", check_utf8},   {"machine", machine},
       {"peak_memory", peak_memory}, {"set_threads", set_threads}, {"is_terminal", is_terminal},
       {"clear_interrupt", clear_interrupt}, {"progress", progress_new}, {"memory", memory},
-      {"executable", executable}, {NULL, NULL}};
+      {"executable", executable}, {"allow_tf32", allow_tf32}, {"wait", wait_}, {NULL, NULL}};
   static const luaL_Reg folder_meta[] = {{"__gc", folder_gc}, {NULL, NULL}};
   bind_class(L, BIND_PROGRESS, meta, methods);
   bind_class(L, BIND_FOLDER, folder_meta, NULL);

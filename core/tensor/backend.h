@@ -36,12 +36,12 @@ struct ma_device {
   int index;
   char name[64];      /* "cpu", "cuda:0" */
   char hardware[256]; /* what its maker calls it; empty: nobody asked */
-  void *state;   /* the backend's own */
+  bool allows_tf32;   /* products of f32 may round what they multiply to 10 bits of fraction; off unless asked for */
+  void *state;        /* the backend's own */
 };
 
 /* The device that `name` ("cpu", "cuda", "cuda:1", "auto") means: "auto" is what the environment's MASSACT_DEVICE names, else a
- * GPU where there is one.  Devices live as long as the
- * process; the pointer is borrowed. */
+ * GPU where there is one.  Devices live as long as the process; the pointer is borrowed. */
 ma_status ma_device_find(ma_device **out, const char *name, ma_error *err);
 ma_device *ma_device_cpu(void);
 

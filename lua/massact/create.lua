@@ -1,6 +1,5 @@
 -- massact.create: a model with random weights, from a config.json.  It is like one that was loaded: points, passes, params.
 local core = require "massact.core"
-local devices = require "massact.device"
 local families = require "massact.family"
 local keyed = require "massact.keyed"
 local layout = require "massact.layout"
@@ -21,11 +20,12 @@ local M = {}
 ---@field mitigations? table names, or name = settings: { "kv_bias", tvr = { target = 0.01 } }
 ---@field tokenizer? string folder or tokenizer.json, which `model:save` copies
 ---@field device? string
+---@field dtype? string of the weights and of what it computes in: "f32" (default), "bf16" or "f16"
 ---@field name? string
 
 local declared = {
   seed = { "integer", default = 42 }, std = { "number", default = 0.02, least = 0 }, mitigations = { "table", default = {} }, tokenizer = { "string" },
-  device = { "string" }, name = { "string" },
+  device = { "string" }, dtype = { "string", default = "f32", one_of = { "f32", "bf16", "f16" } }, name = { "string" },
 }
 
 -- ---- how numbers begin ----
@@ -86,12 +86,13 @@ end
 
 -- ---- the model ----
 
+local bytes_of = { f32 = 4, bf16 = 2, f16 = 2 }
+
 -- What stands in for a checkpoint's file.
 local function in_memory(tensors)
   local names, by_name, bytes = {}, {}, {}
   for i, tensor in ipairs(tensors) do
-    names[i], by_name[tensor.name], bytes[tensor.name] = tensor.name, tensor.value, 4
-    for _, size in ipairs(tensor.shape) do bytes[tensor.name] = bytes[tensor.name] * size end
+    names[i], by_name[tensor.name], bytes[tensor.name] = tensor.name, tensor.value, tensor.value:size() * bytes_of[tensor.value:dtype()]
   end
   return {
     names = function() return names end,
@@ -129,10 +130,10 @@ function M.create(config, options)
       end
       fill(part, tensor.value, how, o.seed * 1000003 + i * 64 + k)
     end
-    tensor.value = devices.moved(tensor.value, device)
+    tensor.value = tensor.value:to { dtype = o.dtype, device = device }
   end
   return loading.assemble {
-    family = family, spec = spec, config = full, proxy = proxy, checkpoint = in_memory(tensors), device = device, dtype = "f32",
+    family = family, spec = spec, config = full, proxy = proxy, checkpoint = in_memory(tensors), device = device, dtype = o.dtype,
     name = o.name or family.name, path = o.tokenizer, where = "config",
   }
 end

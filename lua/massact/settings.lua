@@ -9,6 +9,7 @@ local M = {}
 ---@field default? any
 ---@field least? number
 ---@field below? number
+---@field one_of? string[]
 ---@field needed? boolean
 
 local function is_of(value, kind)
@@ -16,12 +17,20 @@ local function is_of(value, kind)
   return kind == "any" or type(value) == kind
 end
 
-local function is_within(value, s) return (not s.least or value >= s.least) and (not s.below or value < s.below) end
+local function is_among(value, list)
+  for _, each in ipairs(list) do if value == each then return true end end
+  return false
+end
+
+local function is_within(value, s)
+  return (not s.least or value >= s.least) and (not s.below or value < s.below) and (not s.one_of or is_among(value, s.one_of))
+end
 
 local nouns = { integer = "a whole number", number = "a number", string = "a string", boolean = "true or false", table = "a table",
   ["function"] = "a function" }
 
 local function wanted(s)
+  if s.one_of then return "one of " .. table.concat(s.one_of, ", ") end
   local text = s.noun or nouns[s[1]]
   if s.least then text = ("%s of at least %s"):format(text, s.least) end
   if s.below then text = ("%s below %s"):format(text, s.below) end

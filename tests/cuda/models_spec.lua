@@ -61,6 +61,29 @@ describe("a GPU", function()
     assert.matches("weight 'layers.0.mlp.proj.weight' is on cpu, the model on cuda:0", message)
   end)
 
+  it("multiplies f32 in f32, and in TF32 where that is allowed", function()
+    local a, b = massact.randn(33, 65), massact.randn(65, 17)
+    local on_gpu_a, on_gpu_b = a:to { device = "cuda" }, b:to { device = "cuda" }
+    local function error_of_product() return error_of(on_gpu_a:matmul(on_gpu_b), a:matmul(b)) end
+    assert(error_of_product() < 1e-6)
+    massact.system.allow_tf32("cuda", true)
+    local by_tf32, recorded = error_of_product(), massact.system.machine("cuda").tf32
+    massact.system.allow_tf32("cuda", false)
+    assert.is_true(recorded)
+    assert(by_tf32 > 1e-6 and by_tf32 < 2e-3, by_tf32)
+    assert(error_of_product() < 1e-6)
+    assert.has_error(function() massact.system.allow_tf32("cpu", true) end, "allow_tf32: the CPU has no TF32; name a GPU")
+  end)
+
+  it("is measured by the bench", function()
+    local pipe = assert(io.popen(("%s run %s/bench/gpu.lua cuda small 2>&1"):format(os.getenv "MASSACT_BIN", os.getenv "MASSACT_TESTS")))
+    local printed = pipe:read "a"
+    assert(pipe:close(), printed)
+    assert.matches("^cuda:0 %(.-%): bf16 products", printed)
+    assert.matches("training, GPT%-2%-124M, .- tokens/s, .- %% of the peak", printed)
+    assert.matches("looking, 7B", printed)
+  end)
+
   it("prints its tensors", function()
     assert.equal("f32 [2 x 2] cuda:0\n[[1.0 2.0]\n [3.0 4.0]]", (tostring(massact.tensor({ { 1, 2 }, { 3, 4 } }, "f32", "cuda"))
       :gsub("%[ +", "["):gsub(" +", " ")))

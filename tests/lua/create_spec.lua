@@ -49,6 +49,15 @@ describe("massact.create", function()
     assert.near(0.1 / math.sqrt(8) / math.sqrt(3), std(model, "h.2.mlp.c_proj.weight"), 0.002)
   end)
 
+  it("has weights of 16 bits where that is asked for", function()
+    local model, whole = massact.create(llama, { dtype = "bf16" }), massact.create(llama)
+    local name = "model.layers.1.mlp.up_proj.weight"
+    assert.equal("bf16", model:param(name):dtype())
+    assert.is_true(model:param(name) == whole:param(name):to { dtype = "bf16" })
+    assert.near(whole:forward({ 1, 2, 3 }, { loss = true }).loss, model:forward({ 1, 2, 3 }, { loss = true }).loss, 0.01)
+    assert.has_error(function() massact.create(llama, { dtype = "f64" }) end, "create: dtype is one of f32, bf16, f16, not 'f64'")
+  end)
+
   it("adds keys and values for attention KV bias, and replaces norms by Dynamic Tanh", function()
     local folder = shell.folder()
     local heads = {}

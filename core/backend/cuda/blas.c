@@ -128,7 +128,7 @@ static uint32_t alignment_of(const void *data) {
 }
 
 /* Row-major out = a b is column-major out^T = b^T a^T: the library's first matrix is our b. */
-static cublasStatus_t describe(description *d, const ma_cuda_gemm *g) {
+static cublasStatus_t describe(description *d, const ma_cuda_gemm *g, bool allows_tf32) {
   cublasOperation_t first = g->b.is_transposed ? CUBLAS_OP_T : CUBLAS_OP_N, second = g->a.is_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
   uint64_t workspace = MA_CUDA_WORKSPACE;
   uint32_t in_f32 = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* parts of a sum are added up in f32, in one order */
@@ -140,7 +140,7 @@ static cublasStatus_t describe(description *d, const ma_cuda_gemm *g) {
   } while (0)
 #define SET_PRODUCT(attribute, value) STEP(lt.cublasLtMatmulDescSetAttribute(d->product, attribute, &(value), sizeof(value)))
 #define PREFER(attribute, value) STEP(lt.cublasLtMatmulPreferenceSetAttribute(d->preference, attribute, &(value), sizeof(value)))
-  STEP(lt.cublasLtMatmulDescCreate(&d->product, CUBLAS_COMPUTE_32F, CUDA_R_32F));
+  STEP(lt.cublasLtMatmulDescCreate(&d->product, allows_tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F));
   SET_PRODUCT(CUBLASLT_MATMUL_DESC_TRANSA, first);
   SET_PRODUCT(CUBLASLT_MATMUL_DESC_TRANSB, second);
   STEP(describe_matrix(&d->first, g->dtype, g->b.is_transposed ? g->n : g->k, g->b.is_transposed ? g->k : g->n, g->b.step,
@@ -170,7 +170,7 @@ ma_status ma_cuda_multiply(ma_device *device, const ma_cuda_gemm *g, ma_error *e
   if (g->m == 0 || g->n == 0 || g->n_batches == 0) return MA_OK;
   MA_TRY(open_blas(device, err));
   cublasLtHandle_t handle = state->blas;
-  MA_TRY(check(device, describe(&d, g), "describing a product", err));
+  MA_TRY(check(device, describe(&d, g, device->allows_tf32 && g->dtype == MA_F32), "describing a product", err));
   /* The library keeps what it has found for a description: asking again is cheap. */
   MA_TRY(check(device, lt.cublasLtMatmulAlgoGetHeuristic(handle, d.product, d.first, d.second, d.out, d.out, d.preference, 1, &found,
                                                          &n_found),

@@ -77,6 +77,17 @@ function system.progress(label, total) end
 ---@return integer free, integer total
 function system.memory(device) end
 
+---Whether products of f32 on a GPU may be in TF32: what is multiplied is rounded to 10 bits of fraction (relative errors near
+---1e-3), sums stay f32.  Faster, off unless it is asked for, and in every run's record.
+---@param device string "cuda", "cuda:1"
+---@param allowed boolean
+function system.allow_tf32(device, allowed) end
+
+---Waits until a device has done what it was asked to; what kernels found wrong is an error here.  Reading a tensor does so, too:
+---only clocks need this.
+---@param device? string "cpu" (default: nothing to wait for)
+function system.wait(device) end
+
 ---The path of the running massact.
 ---@return string
 function system.executable() end

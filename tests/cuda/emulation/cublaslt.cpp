@@ -51,6 +51,16 @@ static void store(void *data, cudaDataType type, int64_t at, float value) {
   else static_cast<uint16_t *>(data)[at] = type == CUDA_R_16F ? ma_f16_from_f32(value) : ma_bf16_from_f32(value);
 }
 
+/* TF32 has f32's exponents and 10 bits of its fraction, rounded to nearest. */
+static float cut(float value, cublasComputeType_t compute) {
+  uint32_t bits;
+  if (compute != CUBLAS_COMPUTE_32F_FAST_TF32) return value;
+  std::memcpy(&bits, &value, sizeof bits);
+  bits = (bits + 0x1000) & ~0x1FFFu;
+  std::memcpy(&value, &bits, sizeof bits);
+  return value;
+}
+
 /* Whether the library takes the three together. */
 static bool fits(const cublasLtMatmulDescOpaque &desc, const cublasLtMatrixLayoutOpaque &a, const cublasLtMatrixLayoutOpaque &b,
                  const cublasLtMatrixLayoutOpaque &d) {
@@ -167,7 +177,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
         for (int64_t l = 0; l < k; l++) {
           const int64_t in_a = batch * of_a->batch_step + (a_turns ? i * of_a->step + l : l * of_a->step + i);
           const int64_t in_b = batch * of_b->batch_step + (b_turns ? l * of_b->step + j : j * of_b->step + l);
-          sum += static_cast<double>(load(a, of_a->type, in_a)) * static_cast<double>(load(b, of_b->type, in_b));
+          sum += static_cast<double>(cut(load(a, of_a->type, in_a), desc->compute)) *
+                 static_cast<double>(cut(load(b, of_b->type, in_b), desc->compute));
         }
         const int64_t in_d = batch * of_d->batch_step + j * of_d->step + i;
         const float value = by * static_cast<float>(sum);
