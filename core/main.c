@@ -155,7 +155,7 @@ static int point_at_user(lua_State *L) {
 
 static int add_traceback(lua_State *L) {
   const char *message = lua_tostring(L, 1);
-  if (!message) return 1; /* an error object: its own __tostring says it better */
+  if (!message) return 1;                                /* an error object: its own __tostring says it better */
   if (strstr(message, "\nstack traceback:\n")) return 1; /* a hook's, whose stack is gone by now */
   luaL_traceback(L, L, message, 1);
   return 1;

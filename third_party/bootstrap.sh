@@ -34,7 +34,7 @@ build() {
 case "${1:-}" in
   # shellcheck disable=SC2086
   packages) packages $PACKAGES ;;
-  checkers) packages lua-check gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;;
+  checkers) packages lua-check clang-format gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;;
   build) build "${2:-release}" ;;
   demo)
     packages $PACKAGES

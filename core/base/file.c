@@ -15,8 +15,7 @@
 
 /* ---- reading ---- */
 
-static ma_status read_all(int file, char **out, size_t *size, const char *path, size_t limit,
-                          ma_error *err) {
+static ma_status read_all(int file, char **out, size_t *size, const char *path, size_t limit, ma_error *err) {
   size_t capacity = 1 << 16;
   ma_status st = MA_OK;
   MA_TRY(ma_resize((void **)out, capacity + 1, 1, err));
@@ -27,8 +26,7 @@ static ma_status read_all(int file, char **out, size_t *size, const char *path, 
     if (got == 0) break;
     *size += (size_t)got;
     if (*size > limit)
-      MA_TRY(ma_fail(err, MA_BAD_FILE, "'%s' is larger than the %zu bytes that such a file may have", path,
-                     limit));
+      MA_TRY(ma_fail(err, MA_BAD_FILE, "'%s' is larger than the %zu bytes that such a file may have", path, limit));
     if (*size == capacity) {
       capacity *= 2;
       MA_TRY(ma_resize((void **)out, capacity + 1, 1, err));
@@ -69,8 +67,7 @@ ma_status ma_folder_make(const char *path, ma_error *err) {
     if (*c != '/' && !at_end) continue;
     *c = '\0';
     if (mkdir(part, 0777) != 0 && !ma_file_is_folder(part))
-      MA_TRY(ma_fail(err, MA_IO, "cannot create folder '%s': %s", part,
-                     strerror(errno == EEXIST ? ENOTDIR : errno)));
+      MA_TRY(ma_fail(err, MA_IO, "cannot create folder '%s': %s", part, strerror(errno == EEXIST ? ENOTDIR : errno)));
     if (at_end) break;
     *c = '/';
   }
@@ -126,8 +123,7 @@ ma_status ma_writer_commit(ma_writer *w, ma_error *err) {
   }
   w->file = NULL;
   if (!written) return ma_fail(err, MA_IO, "cannot write '%s': %s", w->path, strerror(error));
-  if (rename(w->beside, w->path) != 0)
-    return ma_fail(err, MA_IO, "cannot write '%s': %s", w->path, strerror(errno));
+  if (rename(w->beside, w->path) != 0) return ma_fail(err, MA_IO, "cannot write '%s': %s", w->path, strerror(errno));
   ma_free(w->beside);
   w->beside = NULL;
   return MA_OK;

@@ -17,7 +17,7 @@ void ma_progress_start(ma_progress *p, const char *label, size_t total);
 void ma_progress_update(ma_progress *p, size_t done);
 void ma_progress_end(ma_progress *p); /* removes the line */
 
-double ma_clock(void);      /* seconds, monotonic */
+double ma_clock(void);                                                       /* seconds, monotonic */
 void ma_warn(const char *format, ...) __attribute__((format(printf, 1, 2))); /* one line on stderr */
 
 #endif

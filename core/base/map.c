@@ -47,8 +47,8 @@ static void on_bus_error(int signal_number, siginfo_t *info, void *context) {
     uintptr_t page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
     uintptr_t page = (uintptr_t)info->si_addr / page_size * page_size;
     map->has_faulted = true;
-    if (mmap((void *)page, page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
-             -1, 0) != MAP_FAILED)
+    if (mmap((void *)page, page_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=
+        MAP_FAILED)
       return;
   }
   /* Not ours: let whoever was there before, or the default action, have it. */
@@ -93,16 +93,12 @@ static void leave(ma_map *map) {
 
 static ma_status map_file(ma_map *map, int file, ma_error *err) {
   struct stat info;
-  if (fstat(file, &info) != 0)
-    return ma_fail(err, MA_IO, "cannot read '%s': %s", map->path, strerror(errno));
-  if (!S_ISREG(info.st_mode))
-    return ma_fail(err, MA_IO, "cannot read '%s': not a file", map->path);
+  if (fstat(file, &info) != 0) return ma_fail(err, MA_IO, "cannot read '%s': %s", map->path, strerror(errno));
+  if (!S_ISREG(info.st_mode)) return ma_fail(err, MA_IO, "cannot read '%s': not a file", map->path);
   if (info.st_size == 0) return MA_OK;
-  void *data = mmap(NULL, (size_t)info.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
-                    file, 0);
+  void *data = mmap(NULL, (size_t)info.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, file, 0);
   if (data == MAP_FAILED)
-    return ma_fail(err, MA_IO, "cannot map '%s' (%lld bytes): %s", map->path, (long long)info.st_size,
-                   strerror(errno));
+    return ma_fail(err, MA_IO, "cannot map '%s' (%lld bytes): %s", map->path, (long long)info.st_size, strerror(errno));
   map->data = data;
   map->size = (size_t)info.st_size;
   return enter(map, err);
@@ -148,6 +144,5 @@ unsigned ma_map_n_writes(const ma_map *map) { return map->n_writes; }
 
 ma_status ma_map_check(const ma_map *map, ma_error *err) {
   if (!map->has_faulted) return MA_OK;
-  return ma_fail(err, MA_IO, "'%s' shrank or failed while in use: its contents are lost, load it again",
-                 map->path);
+  return ma_fail(err, MA_IO, "'%s' shrank or failed while in use: its contents are lost, load it again", map->path);
 }

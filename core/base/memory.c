@@ -82,6 +82,4 @@ ma_status ma_strndup(char **out, const char *text, size_t length, ma_error *err)
   return st;
 }
 
-ma_status ma_strdup(char **out, const char *text, ma_error *err) {
-  return ma_strndup(out, text, strlen(text), err);
-}
+ma_status ma_strdup(char **out, const char *text, ma_error *err) { return ma_strndup(out, text, strlen(text), err); }

@@ -26,8 +26,7 @@ ma_status ma_strndup(char **out, const char *text, size_t length, ma_error *err)
 ma_status ma_strdup(char **out, const char *text, ma_error *err);
 
 /* MA_NEW(&pointer, count, err): `count` zeroed objects of what `pointer` points to. */
-#define MA_NEW(pointer, count, err) \
-  ma_alloc((void **)(pointer), (size_t)(count), sizeof(**(pointer)), (err))
+#define MA_NEW(pointer, count, err) ma_alloc((void **)(pointer), (size_t)(count), sizeof(**(pointer)), (err))
 
 #ifdef MASSACT_FAULTS
 /* Tests: the n-th allocation from now (0 = the next) and all later ones fail; negative = none. */

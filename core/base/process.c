@@ -81,7 +81,8 @@ static int describe_attributes(posix_spawnattr_t *attributes) {
   sigemptyset(&defaults);
   sigaddset(&defaults, SIGINT);
   sigaddset(&defaults, SIGPIPE);
-  int problem = posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+  int problem =
+      posix_spawnattr_setflags(attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
   if (!problem) problem = posix_spawnattr_setpgroup(attributes, 0);
   if (!problem) problem = posix_spawnattr_setsigdefault(attributes, &defaults);
   if (!problem) problem = posix_spawnattr_setsigmask(attributes, &none);

@@ -111,7 +111,8 @@ int bind_check_dim(lua_State *L, int index, int n) {
 ma_dtype bind_check_dtype(lua_State *L, int index) {
   ma_dtype dtype;
   const char *name = luaL_checkstring(L, index);
-  if (!ma_dtype_parse(&dtype, name)) bind_error(L, "no dtype '%s'; there are f32, f16, bf16, i32, i64, u8, q8_0, q4_0", name);
+  if (!ma_dtype_parse(&dtype, name))
+    bind_error(L, "no dtype '%s'; there are f32, f16, bf16, i32, i64, u8, q8_0, q4_0", name);
   return dtype;
 }
 

@@ -19,23 +19,23 @@
 #include "tensor/tensor.h"
 #include "text/tokenizer.h"
 
-#define BIND_TENSOR "massact.Tensor"
-#define BIND_CHECKPOINT "massact.Checkpoint"
-#define BIND_WRITER "massact.Writer"
-#define BIND_TEXT "massact.TextFile"
-#define BIND_TOKENIZER "massact.Tokenizer"
-#define BIND_TRAINER "massact.TokenizerTrainer"
-#define BIND_TOKEN_FILE "massact.TokenFile"
+#define BIND_TENSOR       "massact.Tensor"
+#define BIND_CHECKPOINT   "massact.Checkpoint"
+#define BIND_WRITER       "massact.Writer"
+#define BIND_TEXT         "massact.TextFile"
+#define BIND_TOKENIZER    "massact.Tokenizer"
+#define BIND_TRAINER      "massact.TokenizerTrainer"
+#define BIND_TOKEN_FILE   "massact.TokenFile"
 #define BIND_TOKEN_WRITER "massact.TokenWriter"
-#define BIND_MODEL "massact.Model"
-#define BIND_CACHE "massact.Cache"
-#define BIND_POINT "massact.Point"
-#define BIND_HANDLE "massact.Handle"
-#define BIND_FIGURE "massact.Figure"
-#define BIND_PAGE "massact.Page"
-#define BIND_PICTURE "massact.Picture"
-#define BIND_TEXTS "massact.Texts"
-#define BIND_NUMBERS "massact.Numbers"
+#define BIND_MODEL        "massact.Model"
+#define BIND_CACHE        "massact.Cache"
+#define BIND_POINT        "massact.Point"
+#define BIND_HANDLE       "massact.Handle"
+#define BIND_FIGURE       "massact.Figure"
+#define BIND_PAGE         "massact.Page"
+#define BIND_PICTURE      "massact.Picture"
+#define BIND_TEXTS        "massact.Texts"
+#define BIND_NUMBERS      "massact.Numbers"
 
 /* Its address is the key in the registry (lua_rawgetp, which never raises) of what lua_pcall calls with an error while its stack
  * is whole: a function, or nil. */
@@ -124,8 +124,8 @@ int bind_field(lua_State *L, int index, const char *name);
 /* ---- shared by the model's files ---- */
 
 typedef struct bind_model {
-  ma_model *model;  /* NULL: closed */
-  lua_State *L;     /* while a pass runs: who runs it, and where its stack holds this userdata */
+  ma_model *model; /* NULL: closed */
+  lua_State *L;    /* while a pass runs: who runs it, and where its stack holds this userdata */
   int index;
 } bind_model;
 

@@ -28,11 +28,9 @@ int bind_model_cache(lua_State *L) {
   lua_pushvalue(L, 1); /* the model lives as long as its caches */
   lua_setiuservalue(L, -2, 1);
   c->model = m->model;
-  if (ma_cache_new(&c->cache, m->model, n_sequences, capacity, &err) != MA_OK)
-    return bind_raise(L, &err);
+  if (ma_cache_new(&c->cache, m->model, n_sequences, capacity, &err) != MA_OK) return bind_raise(L, &err);
   const ma_spec *s = &m->model->spec;
-  bind_charge(L, (size_t)(2 * s->n_layers * n_sequences * capacity * s->n_kv_heads * s->d_head) *
-                     sizeof(float));
+  bind_charge(L, (size_t)(2 * s->n_layers * n_sequences * capacity * s->n_kv_heads * s->d_head) * sizeof(float));
   return 1;
 }
 
@@ -61,16 +59,14 @@ static int cache_rewind(lua_State *L) {
   lua_Integer n = luaL_checkinteger(L, 2);
   if (c->is_used) return bind_error(L, "a cache cannot be rewound during its own pass");
   if (n < 0 || n > c->cache->n_past)
-    return bind_error(L, "rewind(%lld): the cache holds %lld tokens", (long long)n,
-                      (long long)c->cache->n_past);
+    return bind_error(L, "rewind(%lld): the cache holds %lld tokens", (long long)n, (long long)c->cache->n_past);
   c->cache->n_past = n;
   return 0;
 }
 
 static int cache_tostring(lua_State *L) {
   bind_cache *c = luaL_checkudata(L, 1, BIND_CACHE);
-  if (!c->cache)
-    lua_pushliteral(L, "Cache (closed)");
+  if (!c->cache) lua_pushliteral(L, "Cache (closed)");
   else
     lua_pushfstring(L, "Cache (%I of %I tokens, %I sequences)", (LUAI_UACINT)c->cache->n_past,
                     (LUAI_UACINT)c->cache->capacity, (LUAI_UACINT)c->cache->n_sequences);

@@ -195,12 +195,11 @@ static int safetensors_save(lua_State *L) {
 
 int bind_open_checkpoint(lua_State *L) {
   static const luaL_Reg meta[] = {{"__gc", checkpoint_close}, {"__close", checkpoint_close}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {{"names", checkpoint_names},       {"shape", checkpoint_shape},
-                                     {"dtype", checkpoint_dtype},       {"has", checkpoint_has},
-                                     {"bytes", checkpoint_bytes},       {"tensor", checkpoint_tensor},
-                                     {"format", checkpoint_format},     {"metadata", checkpoint_metadata},
-                                     {"value", checkpoint_value},       {"keys", checkpoint_keys},
-                                     {"close", checkpoint_close},       {NULL, NULL}};
+  static const luaL_Reg methods[] = {
+      {"names", checkpoint_names},   {"shape", checkpoint_shape},       {"dtype", checkpoint_dtype},
+      {"has", checkpoint_has},       {"bytes", checkpoint_bytes},       {"tensor", checkpoint_tensor},
+      {"format", checkpoint_format}, {"metadata", checkpoint_metadata}, {"value", checkpoint_value},
+      {"keys", checkpoint_keys},     {"close", checkpoint_close},       {NULL, NULL}};
   static const luaL_Reg functions[] = {{"open", checkpoint_open}, {"save", safetensors_save}, {NULL, NULL}};
   bind_class(L, BIND_CHECKPOINT, meta, methods);
   luaL_newlib(L, functions);

@@ -194,10 +194,8 @@ void bind_read_numbers(lua_State *L, const char *what, const char *name, ma_numb
     size_t n = t ? (size_t)ma_tensor_count(t) : list_length(L, -1);
     if (MA_NEW(&out->at, n, &err) != MA_OK) bind_raise(L, &err);
     out->n = n;
-    if (t)
-      copy_tensor(L, t, out->at);
-    else
-      copy_list(L, out->at, n);
+    if (t) copy_tensor(L, t, out->at);
+    else copy_list(L, out->at, n);
   }
   lua_pop(L, 1);
 }
@@ -211,10 +209,8 @@ static void read_rows(lua_State *L, const char *what, const char *name, ma_matri
       if (bind_item(L, -1, (lua_Integer)r + 1) != LUA_TTABLE)
         bind_error(L, "%s: %s is a list of rows or a tensor of two dims", what, name);
       size_t n = list_length(L, -1);
-      if (pass == 0)
-        columns = n > columns ? n : columns;
-      else
-        copy_list(L, out->at + r * columns, n < columns ? n : columns);
+      if (pass == 0) columns = n > columns ? n : columns;
+      else copy_list(L, out->at + r * columns, n < columns ? n : columns);
       lua_pop(L, 1);
     }
     if (pass == 1) break;

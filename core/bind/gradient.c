@@ -109,8 +109,9 @@ static int t_backward(lua_State *L) {
 
 /* Adds them to the tensors' class, and no_grad to the table on top of the stack. */
 void bind_open_gradient(lua_State *L) {
-  static const luaL_Reg methods[] = {{"requires_grad", t_requires_grad}, {"detach", t_detach},       {"keep_grad", t_keep_grad},
-                                     {"zero_grad", t_zero_grad},         {"backward", t_backward}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"requires_grad", t_requires_grad}, {"detach", t_detach},
+                                     {"keep_grad", t_keep_grad},         {"zero_grad", t_zero_grad},
+                                     {"backward", t_backward},           {NULL, NULL}};
   luaL_getmetatable(L, BIND_TENSOR);
   lua_getfield(L, -1, "methods");
   luaL_setfuncs(L, methods, 0);

@@ -61,9 +61,9 @@ static int call(lua_State *L) {
 static int with_name(lua_State *L) {
   char name[MA_PLACE_NAME];
   if (lua_type(L, 1) == LUA_TSTRING)
-    lua_pushfstring(L, "gradient at %s: %s", ma_place_name(name, ((bind_watcher *)lua_touserdata(L, 2))->place), lua_tostring(L, 1));
-  else
-    lua_pushvalue(L, 1);
+    lua_pushfstring(L, "gradient at %s: %s", ma_place_name(name, ((bind_watcher *)lua_touserdata(L, 2))->place),
+                    lua_tostring(L, 1));
+  else lua_pushvalue(L, 1);
   return 1;
 }
 
@@ -99,7 +99,8 @@ static void close_watcher(ma_watcher *self) {
 
 /* ---- on the way there ---- */
 
-ma_status bind_watch_gradient(bind_presence *presence, const void *handle, ma_tensor *x, ma_place place, ma_error *err) {
+ma_status bind_watch_gradient(bind_presence *presence, const void *handle, ma_tensor *x, ma_place place,
+                              ma_error *err) {
   ma_status st = MA_OK;
   bind_watcher *w = NULL;
   if (x->is_detached) return MA_OK; /* the pass is not recorded */

@@ -7,7 +7,7 @@
 
 #include "bind/bind.h"
 
-#define BIND_JSON "massact.Json"
+#define BIND_JSON  "massact.Json"
 #define BIND_ARRAY "massact.Array" /* metatable that marks an empty table as an array */
 
 enum { MAX_DEPTH = 200 };
@@ -79,7 +79,7 @@ static int parse(lua_State *L) {
 /* Makes the value on top of the stack; a container is put into its parent (by `put`) before its items are made,
  * so that whatever raises, the box holds everything. */
 typedef struct parent {
-  json_t **box;    /* the root's place, or NULL */
+  json_t **box; /* the root's place, or NULL */
   json_t *array;
   json_t *object;
   const char *key;

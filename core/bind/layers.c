@@ -77,7 +77,8 @@ static ma_attention_how read_how(lua_State *L, int index, int64_t n_heads, int64
   how.extra_key = tensor_field(L, index, "extra_key");
   how.extra_value = tensor_field(L, index, "extra_value");
   if (bind_field(L, index, "alibi") != LUA_TNIL) {
-    if (bind_length(L, -1) != n_heads) bind_error(L, "attention: alibi has a slope for each of the %d heads", (int)n_heads);
+    if (bind_length(L, -1) != n_heads)
+      bind_error(L, "attention: alibi has a slope for each of the %d heads", (int)n_heads);
     float *slopes = lua_newuserdatauv(L, (size_t)n_heads * sizeof *slopes, 0);
     for (int64_t h = 0; h < n_heads; h++) {
       bind_item(L, -2, h + 1);
@@ -100,7 +101,8 @@ static int t_attention(lua_State *L) {
   const ma_tensor *q = bind_check_tensor(L, 1), *k = bind_check_tensor(L, 2), *v = bind_check_tensor(L, 3);
   check_heads(L, q);
   ma_attention_how how = read_how(L, 4, q->shape[2], q->shape[3]);
-  if (!how.extra_key != !how.extra_value) return bind_error(L, "attention: an extra key and an extra value go together");
+  if (!how.extra_key != !how.extra_value)
+    return bind_error(L, "attention: an extra key and an extra value go together");
   return bind_made_tensor(L, ma_attention(bind_new_tensor(L), q, k, v, &how, &err), &err);
 }
 
@@ -148,8 +150,10 @@ static int from_hidden(lua_State *L, bool is_mean) {
     bias = tensor_field(L, 4, "bias");
   }
   ma_tensor *out = bind_new_tensor(L);
-  return bind_made_tensor(L, is_mean ? ma_mean_cross_entropy(out, NULL, x, weight, bias, targets, &how, &err)
-                                     : ma_linear_cross_entropy(out, x, weight, bias, targets, &how, &err), &err);
+  return bind_made_tensor(L,
+                          is_mean ? ma_mean_cross_entropy(out, NULL, x, weight, bias, targets, &how, &err)
+                                  : ma_linear_cross_entropy(out, x, weight, bias, targets, &how, &err),
+                          &err);
 }
 
 static int t_linear_cross_entropy(lua_State *L) { return from_hidden(L, false); }

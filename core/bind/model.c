@@ -240,8 +240,7 @@ static int model_tostring(lua_State *L) {
   lua_getiuservalue(L, 1, BIND_MODEL_FIELDS);
   lua_getfield(L, -1, "name");
   lua_pushfstring(L, "Model %s (%I layers, %I wide, on %s)", luaL_optstring(L, -1, "?"),
-                  (LUAI_UACINT)m->model->spec.n_layers, (LUAI_UACINT)m->model->spec.d_model,
-                  m->model->device->name);
+                  (LUAI_UACINT)m->model->spec.n_layers, (LUAI_UACINT)m->model->spec.d_model, m->model->device->name);
   return 1;
 }
 
@@ -331,18 +330,24 @@ static int model_pass_bytes(lua_State *L) {
 }
 
 int bind_open_model(lua_State *L) {
-  static const luaL_Reg meta[] = {{"__gc", model_close},       {"__close", model_close},
-                                  {"__index", model_index},    {"__newindex", model_newindex},
+  static const luaL_Reg meta[] = {{"__gc", model_close},          {"__close", model_close},
+                                  {"__index", model_index},       {"__newindex", model_newindex},
                                   {"__tostring", model_tostring}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {{"bind", model_bind},       {"finish", model_finish},
-                                     {"close", model_close},     {"point", bind_model_point},
-                                     {"forward", bind_model_forward}, {"point_names", model_point_names},
-                                     {"fields", model_fields},   {"device", model_device}, {"wide_bytes", model_wide_bytes},
-                                     {"pass_bytes", model_pass_bytes}, {"cache", bind_model_cache},
+  static const luaL_Reg methods[] = {{"bind", model_bind},
+                                     {"finish", model_finish},
+                                     {"close", model_close},
+                                     {"point", bind_model_point},
+                                     {"forward", bind_model_forward},
+                                     {"point_names", model_point_names},
+                                     {"fields", model_fields},
+                                     {"device", model_device},
+                                     {"wide_bytes", model_wide_bytes},
+                                     {"pass_bytes", model_pass_bytes},
+                                     {"cache", bind_model_cache},
                                      {NULL, NULL}};
   static const luaL_Reg spec_meta[] = {{"__gc", spec_gc}, {NULL, NULL}};
-  static const luaL_Reg functions[] = {{"new", model_new},        {"points", list_points},
-                                       {"fields", list_fields},   {"slots", list_slots}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"new", model_new}, {"points", list_points}, {"fields", list_fields}, {"slots", list_slots}, {NULL, NULL}};
   bind_class(L, BIND_MODEL, meta, methods);
   bind_class(L, BIND_SPEC, spec_meta, NULL);
   bind_open_point(L);

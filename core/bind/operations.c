@@ -215,11 +215,9 @@ static int t_rms_norm(lua_State *L) {
 
 static int t_layer_norm(lua_State *L) {
   ma_error err;
-  const ma_tensor *x = bind_check_tensor(L, 1), *weight = optional_tensor(L, 2),
-                  *bias = optional_tensor(L, 3);
+  const ma_tensor *x = bind_check_tensor(L, 1), *weight = optional_tensor(L, 2), *bias = optional_tensor(L, 3);
   double eps = luaL_optnumber(L, 4, 1e-5);
-  return bind_made_tensor(L, ma_layer_norm(bind_new_tensor(L), x, weight, bias, eps, 0, &err),
-                          &err);
+  return bind_made_tensor(L, ma_layer_norm(bind_new_tensor(L), x, weight, bias, eps, 0, &err), &err);
 }
 
 static int t_gather(lua_State *L) {
@@ -245,9 +243,12 @@ static int t_adamw_(lua_State *L) {
   ma_tensor parameter = bind_target(L, 1), *mean = bind_check_tensor(L, 3), *square = bind_check_tensor(L, 4);
   const ma_tensor *gradient = bind_check_tensor(L, 2);
   bind_check_keys(L, 5, keys);
-  ma_adamw_how how = {.rate = number_field(L, 5, "rate", 1e-3), .beta1 = number_field(L, 5, "beta1", 0.9),
-                      .beta2 = number_field(L, 5, "beta2", 0.999), .eps = number_field(L, 5, "eps", 1e-8),
-                      .weight_decay = number_field(L, 5, "weight_decay", 0), .scale = number_field(L, 5, "scale", 1),
+  ma_adamw_how how = {.rate = number_field(L, 5, "rate", 1e-3),
+                      .beta1 = number_field(L, 5, "beta1", 0.9),
+                      .beta2 = number_field(L, 5, "beta2", 0.999),
+                      .eps = number_field(L, 5, "eps", 1e-8),
+                      .weight_decay = number_field(L, 5, "weight_decay", 0),
+                      .scale = number_field(L, 5, "scale", 1),
                       .step = (int64_t)number_field(L, 5, "step", 0)};
   if (ma_adamw(&parameter, mean, square, gradient, &how, &err) != MA_OK) return bind_raise(L, &err);
   lua_settop(L, 1);
@@ -256,9 +257,8 @@ static int t_adamw_(lua_State *L) {
 
 /* Adds them to the tensors' class. */
 void bind_open_operations(lua_State *L) {
-  static const luaL_Reg operators[] = {{"__add", t_add}, {"__sub", t_sub}, {"__mul", t_mul},
-                                       {"__div", t_div}, {"__pow", t_pow}, {"__mod", t_mod},
-                                       {"__unm", t_neg}, {NULL, NULL}};
+  static const luaL_Reg operators[] = {{"__add", t_add}, {"__sub", t_sub}, {"__mul", t_mul}, {"__div", t_div},
+                                       {"__pow", t_pow}, {"__mod", t_mod}, {"__unm", t_neg}, {NULL, NULL}};
   static const luaL_Reg methods[] = {
 #define MA_UNARY(name, doc) {#name, t_##name},
       MA_UNARIES(MA_UNARY)

@@ -16,7 +16,7 @@ typedef struct bind_pass {
   int64_t *ids;
   int64_t n_sequences, n_tokens;
   ma_capture capture;
-  bool is_captured;      /* the capture stands on the model */
+  bool is_captured; /* the capture stands on the model */
   ma_place *places;
   size_t n_places;
   ma_result result;
@@ -167,7 +167,8 @@ static void read_start(lua_State *L, ma_request *request, ma_place *place) {
 static bool read_grad(lua_State *L, ma_request *request) {
   bool is_asked = bind_field(L, 3, "grad") != LUA_TNIL && lua_toboolean(L, -1);
   if (is_asked && lua_type(L, -1) == LUA_TSTRING) {
-    if (strcmp(lua_tostring(L, -1), "points") != 0) bind_error(L, "grad is true, false or \"points\", not \"%s\"", lua_tostring(L, -1));
+    if (strcmp(lua_tostring(L, -1), "points") != 0)
+      bind_error(L, "grad is true, false or \"points\", not \"%s\"", lua_tostring(L, -1));
     request->skips_weights = true;
   }
   request->is_recorded = is_asked && bind_records(L);
@@ -203,7 +204,8 @@ static void push_loss(lua_State *L, bind_pass *p, bool is_tensor) {
   ma_error err;
   if (p->result.mean.storage) push_moved(L, &p->result.mean);
   else if (!is_tensor) lua_pushnumber(L, mean_loss(L, &p->result.losses));
-  else if (ma_reduce(bind_new_tensor(L), MA_REDUCE_mean, &p->result.losses, MA_ALL, false, &err) != MA_OK) bind_raise(L, &err);
+  else if (ma_reduce(bind_new_tensor(L), MA_REDUCE_mean, &p->result.losses, MA_ALL, false, &err) != MA_OK)
+    bind_raise(L, &err);
 }
 
 static void push_result(lua_State *L, bind_pass *p, bool wants_loss, bool wants_each, bool has_gradient) {
@@ -244,7 +246,8 @@ static int raise_failure(lua_State *L, const ma_error *err) {
 }
 
 int bind_model_forward(lua_State *L) {
-  static const char *const keys[] = {"capture", "logits", "loss", "token_losses", "start_at", "stop_at", "cache", "grad", "checkpoint", NULL};
+  static const char *const keys[] = {"capture", "logits", "loss", "token_losses", "start_at",
+                                     "stop_at", "cache",  "grad", "checkpoint",   NULL};
   bind_model *m = bind_check_model(L, 1);
   ma_request request = {0};
   ma_place start, stop;
@@ -262,8 +265,12 @@ int bind_model_forward(lua_State *L) {
   read_ids(L, p, 2);
   read_captures(L, p);
   bool wants_loss = option(L, "loss"), wants_each = option(L, "token_losses");
-  request = (ma_request){.ids = p->ids, .n_sequences = p->n_sequences, .n_tokens = p->n_tokens,
-                         .wants_logits = option(L, "logits"), .wants_losses = wants_each, .wants_mean = wants_loss};
+  request = (ma_request){.ids = p->ids,
+                         .n_sequences = p->n_sequences,
+                         .n_tokens = p->n_tokens,
+                         .wants_logits = option(L, "logits"),
+                         .wants_losses = wants_each,
+                         .wants_mean = wants_loss};
   bool has_gradient = read_grad(L, &request);
   request.recomputes = option(L, "checkpoint");
   p->capture.is_recorded = request.is_recorded;
@@ -294,7 +301,9 @@ int bind_model_forward(lua_State *L) {
   if (p->is_captured) ma_visitors_detach(&m->model->visitors, &p->capture.visitor);
   p->is_captured = false;
   if (st != MA_OK) return raise_failure(L, &err);
-  const ma_tensor *end = p->result.mean.storage ? &p->result.mean : p->result.losses.storage ? &p->result.losses : &p->result.logits;
+  const ma_tensor *end = p->result.mean.storage     ? &p->result.mean
+                         : p->result.losses.storage ? &p->result.losses
+                                                    : &p->result.logits;
   size_t saved = end->storage ? ma_tape_bytes(end) : 0;
   push_result(L, p, wants_loss, wants_each, has_gradient);
   bind_charge(L, saved);

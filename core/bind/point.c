@@ -43,8 +43,7 @@ static bool through_path(char *out, size_t size, const char *path, const char *p
     return strcmp(path, name) == 0;
   }
   size_t before = (size_t)(star - path), after = strlen(star + 1), length = strlen(name);
-  if (length < before + after + 1 || strncmp(path, name, before) != 0 ||
-      strcmp(name + length - after, star + 1) != 0)
+  if (length < before + after + 1 || strncmp(path, name, before) != 0 || strcmp(name + length - after, star + 1) != 0)
     return false;
   const char *target = strchr(point, '*');
   int middle = (int)(length - before - after);
@@ -241,9 +240,15 @@ static const struct {
   const char *name;
   unsigned bit;
 } statistics[] = {
-    {"max", MA_STAT_TOP},           {"median", MA_STAT_MEDIAN}, {"mean", MA_STAT_MOMENTS},
-    {"std", MA_STAT_MOMENTS},       {"kurtosis", MA_STAT_MOMENTS}, {"l1", MA_STAT_NORMS},
-    {"l2", MA_STAT_NORMS},          {"min", MA_STAT_EXTREMES},  {"nonfinite", MA_STAT_NONFINITE},
+    {"max", MA_STAT_TOP},
+    {"median", MA_STAT_MEDIAN},
+    {"mean", MA_STAT_MOMENTS},
+    {"std", MA_STAT_MOMENTS},
+    {"kurtosis", MA_STAT_MOMENTS},
+    {"l1", MA_STAT_NORMS},
+    {"l2", MA_STAT_NORMS},
+    {"min", MA_STAT_EXTREMES},
+    {"nonfinite", MA_STAT_NONFINITE},
     {"over_f16", MA_STAT_NONFINITE},
 };
 
@@ -264,7 +269,9 @@ static void want(lua_State *L, const char *word, unsigned *wanted, int *n_top) {
     if (statistics[i].bit == MA_STAT_TOP && *n_top < 1) *n_top = 1;
     return;
   }
-  bind_error(L, "probe: no statistic '%s'; there are max, median, topN, mean, std, kurtosis, l1, l2, min, nonfinite, over_f16", word);
+  bind_error(
+      L, "probe: no statistic '%s'; there are max, median, topN, mean, std, kurtosis, l1, l2, min, nonfinite, over_f16",
+      word);
 }
 
 static int point_probe(lua_State *L) {
@@ -337,9 +344,13 @@ static void push_measured(lua_State *L, const ma_probe *p, const ma_measured *m)
   } numbers[] = {
       {"max", MA_STAT_TOP, s->n_top ? (s->top_value[0] < 0 ? -s->top_value[0] : s->top_value[0]) : 0},
       {"median", MA_STAT_MEDIAN, s->median},
-      {"mean", MA_STAT_MOMENTS, s->mean}, {"std", MA_STAT_MOMENTS, s->std},
-      {"kurtosis", MA_STAT_MOMENTS, s->kurtosis}, {"l1", MA_STAT_NORMS, s->l1}, {"l2", MA_STAT_NORMS, s->l2},
-      {"min", MA_STAT_EXTREMES, s->min}, {"nonfinite", MA_STAT_NONFINITE, (double)s->n_nonfinite},
+      {"mean", MA_STAT_MOMENTS, s->mean},
+      {"std", MA_STAT_MOMENTS, s->std},
+      {"kurtosis", MA_STAT_MOMENTS, s->kurtosis},
+      {"l1", MA_STAT_NORMS, s->l1},
+      {"l2", MA_STAT_NORMS, s->l2},
+      {"min", MA_STAT_EXTREMES, s->min},
+      {"nonfinite", MA_STAT_NONFINITE, (double)s->n_nonfinite},
       {"over_f16", MA_STAT_NONFINITE, (double)s->n_over_f16},
   };
   lua_newtable(L);
@@ -441,8 +452,7 @@ static int handle_index(lua_State *L) {
   luaL_getmetafield(L, 1, "methods");
   lua_pushvalue(L, 2);
   if (lua_rawget(L, -2) != LUA_TNIL) return 1;
-  if (h->kind == PROBE && lua_type(L, 2) == LUA_TSTRING)
-    return probe_lookup(L, &h->u.probe, lua_tostring(L, 2));
+  if (h->kind == PROBE && lua_type(L, 2) == LUA_TSTRING) return probe_lookup(L, &h->u.probe, lua_tostring(L, 2));
   return 1;
 }
 
@@ -488,10 +498,12 @@ static int point_tostring(lua_State *L) {
 void bind_open_point(lua_State *L) {
   static const luaL_Reg point_meta[] = {
       {"__gc", point_gc}, {"__len", point_len}, {"__tostring", point_tostring}, {NULL, NULL}};
-  static const luaL_Reg point_methods[] = {{"hook", point_hook},   {"probe", point_probe},
-                                           {"patch", point_patch}, {"names", point_names}, {NULL, NULL}};
-  static const luaL_Reg handle_meta[] = {{"__gc", handle_gc},       {"__close", handle_remove},
-                                         {"__index", handle_index}, {"__tostring", handle_tostring},
+  static const luaL_Reg point_methods[] = {
+      {"hook", point_hook}, {"probe", point_probe}, {"patch", point_patch}, {"names", point_names}, {NULL, NULL}};
+  static const luaL_Reg handle_meta[] = {{"__gc", handle_gc},
+                                         {"__close", handle_remove},
+                                         {"__index", handle_index},
+                                         {"__tostring", handle_tostring},
                                          {NULL, NULL}};
   static const luaL_Reg handle_methods[] = {{"remove", handle_remove}, {NULL, NULL}};
   bind_class(L, BIND_POINT, point_meta, point_methods);

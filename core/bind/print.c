@@ -121,8 +121,8 @@ int bind_tensor_tostring(lua_State *L) {
     lua_pushfstring(L, "Tensor (%s)", t->storage ? "of a pass that has ended" : "closed");
     return 1;
   }
-  snprintf(head, sizeof head, "%s %s %s", ma_dtype_describe(t->dtype)->name,
-           ma_shape_text(shape, t->n_dims, t->shape), t->storage->device->name);
+  snprintf(head, sizeof head, "%s %s %s", ma_dtype_describe(t->dtype)->name, ma_shape_text(shape, t->n_dims, t->shape),
+           t->storage->device->name);
   if (ma_dtype_is_block(t->dtype) || ma_tensor_count(t) == 0) {
     lua_pushstring(L, head);
     return 1;

@@ -9,7 +9,7 @@
 #include "bind/bind.h"
 
 #define BIND_PROCESS "massact.Process"
-#define BIND_LOCK "massact.Lock"
+#define BIND_LOCK    "massact.Lock"
 #define BIND_STRINGS "massact.Strings"
 
 /* ---- locks ---- */
@@ -117,12 +117,13 @@ static int own_id(lua_State *L) {
 
 int bind_open_process(lua_State *L) {
   static const luaL_Reg process_meta[] = {{"__gc", process_close}, {"__close", process_close}, {NULL, NULL}};
-  static const luaL_Reg process_methods[] = {{"poll", poll}, {"interrupt", interrupt}, {"id", process_id},
-                                             {"close", process_close}, {NULL, NULL}};
+  static const luaL_Reg process_methods[] = {
+      {"poll", poll}, {"interrupt", interrupt}, {"id", process_id}, {"close", process_close}, {NULL, NULL}};
   static const luaL_Reg lock_meta[] = {{"__gc", lock_close}, {"__close", lock_close}, {NULL, NULL}};
   static const luaL_Reg lock_methods[] = {{"close", lock_close}, {NULL, NULL}};
   static const luaL_Reg strings_meta[] = {{"__gc", strings_close}, {NULL, NULL}};
-  static const luaL_Reg functions[] = {{"start", start}, {"lock", lock_take}, {"sleep", sleep_}, {"id", own_id}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"start", start}, {"lock", lock_take}, {"sleep", sleep_}, {"id", own_id}, {NULL, NULL}};
   bind_class(L, BIND_PROCESS, process_meta, process_methods);
   bind_class(L, BIND_LOCK, lock_meta, lock_methods);
   bind_class(L, BIND_STRINGS, strings_meta, NULL);

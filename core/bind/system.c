@@ -12,13 +12,13 @@
 #include "backend/cpu/rows.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "base/utf8.h"
 #include "base/threads.h"
+#include "base/utf8.h"
 #include "bind/bind.h"
 #include "tensor/backend.h"
 
 #define BIND_PROGRESS "massact.Progress"
-#define BIND_FOLDER "massact.Folder"
+#define BIND_FOLDER   "massact.Folder"
 
 static int clock_(lua_State *L) {
   lua_pushnumber(L, ma_clock());
@@ -248,13 +248,26 @@ static int progress_end(lua_State *L) {
 int bind_open_system(lua_State *L) {
   static const luaL_Reg meta[] = {{"__gc", progress_end}, {"__close", progress_end}, {NULL, NULL}};
   static const luaL_Reg methods[] = {{"update", progress_update}, {"done", progress_end}, {NULL, NULL}};
-  static const luaL_Reg functions[] = {
-      {"clock", clock_},         {"exists", exists},           {"is_folder", is_folder}, {"stamp", stamp},
-      {"make_folder", make_folder}, {"list", list},            {"write", write_file},
-      {"sha256", sha256},        {"check_utf8", check_utf8},   {"machine", machine},
-      {"peak_memory", peak_memory}, {"set_threads", set_threads}, {"is_terminal", is_terminal},
-      {"clear_interrupt", clear_interrupt}, {"progress", progress_new}, {"memory", memory},
-      {"executable", executable}, {"allow_tf32", allow_tf32}, {"wait", wait_}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"clock", clock_},
+                                       {"exists", exists},
+                                       {"is_folder", is_folder},
+                                       {"stamp", stamp},
+                                       {"make_folder", make_folder},
+                                       {"list", list},
+                                       {"write", write_file},
+                                       {"sha256", sha256},
+                                       {"check_utf8", check_utf8},
+                                       {"machine", machine},
+                                       {"peak_memory", peak_memory},
+                                       {"set_threads", set_threads},
+                                       {"is_terminal", is_terminal},
+                                       {"clear_interrupt", clear_interrupt},
+                                       {"progress", progress_new},
+                                       {"memory", memory},
+                                       {"executable", executable},
+                                       {"allow_tf32", allow_tf32},
+                                       {"wait", wait_},
+                                       {NULL, NULL}};
   static const luaL_Reg folder_meta[] = {{"__gc", folder_gc}, {NULL, NULL}};
   bind_class(L, BIND_PROGRESS, meta, methods);
   bind_class(L, BIND_FOLDER, folder_meta, NULL);

@@ -7,7 +7,7 @@
 #include "tensor/backend.h"
 #include "tensor/ops.h"
 
-int bind_tensor_tostring(lua_State *L); /* print.c */
+int bind_tensor_tostring(lua_State *L);  /* print.c */
 void bind_open_operations(lua_State *L); /* operations.c */
 void bind_open_layers(lua_State *L);     /* layers.c */
 void bind_open_gradient(lua_State *L);   /* gradient.c */
@@ -188,7 +188,8 @@ static int t_item(lua_State *L) {
   double value;
   int64_t index[MA_MAX_DIMS] = {0};
   const ma_tensor *t = bind_check_tensor(L, 1);
-  if (ma_tensor_count(t) != 1) return bind_error(L, "item() wants one element, this tensor has %lld", (long long)ma_tensor_count(t));
+  if (ma_tensor_count(t) != 1)
+    return bind_error(L, "item() wants one element, this tensor has %lld", (long long)ma_tensor_count(t));
   if (ma_tensor_get(&value, t, index, &err) != MA_OK) return bind_raise(L, &err);
   push_element(L, t->dtype, value);
   return 1;
@@ -297,7 +298,8 @@ static void fill_nested(lua_State *L, ma_tensor *t, int dim, int64_t *index) {
     return;
   }
   if (!lua_istable(L, -1) || bind_length(L, -1) != t->shape[dim])
-    bind_error(L, "the nested table is ragged: dim %d should have %lld elements everywhere", dim, (long long)t->shape[dim]);
+    bind_error(L, "the nested table is ragged: dim %d should have %lld elements everywhere", dim,
+               (long long)t->shape[dim]);
   luaL_checkstack(L, 4, "a nested table");
   for (int64_t i = 0; i < t->shape[dim]; i++) {
     index[dim] = i;
@@ -322,7 +324,8 @@ static int new_from_data(lua_State *L) {
   lua_pushvalue(L, 1);
   fill_nested(L, out, 0, index);
   lua_settop(L, 2);
-  if (device != ma_device_cpu()) return bind_made_tensor(L, ma_tensor_move(bind_new_tensor(L), out, device, &err), &err);
+  if (device != ma_device_cpu())
+    return bind_made_tensor(L, ma_tensor_move(bind_new_tensor(L), out, device, &err), &err);
   bind_filled_tensor(L, out);
   return 1;
 }
@@ -422,16 +425,35 @@ static int t_index(lua_State *L) {
 }
 
 int bind_open_tensor(lua_State *L) {
-  static const luaL_Reg meta[] = {{"__gc", t_gc}, {"__close", t_gc}, {"__index", t_index}, {"__len", t_len}, {"__eq", t_equal},
-                                  {"__tostring", bind_tensor_tostring}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {
-      {"reshape", t_reshape}, {"view", t_reshape}, {"transpose", t_transpose}, {"t", t_t}, {"permute", t_permute},
-      {"narrow", t_narrow}, {"select", t_select}, {"expand", t_expand}, {"unsqueeze", t_unsqueeze}, {"squeeze", t_squeeze},
-      {"shape", t_shape}, {"size", t_size}, {"dim", t_dim}, {"dtype", t_dtype}, {"device", t_device}, {"get", t_get},
-      {"set", t_set}, {"item", t_item}, {"totable", t_totable}, {"rows", t_rows}, {"clone", t_clone}, {"to", t_to},
-      {"float", t_float}, {NULL, NULL}};
-  static const luaL_Reg functions[] = {{"tensor", new_from_data}, {"full", new_full}, {"random", new_random},
-                                       {"cat", concat}, {NULL, NULL}};
+  static const luaL_Reg meta[] = {{"__gc", t_gc},   {"__close", t_gc}, {"__index", t_index},
+                                  {"__len", t_len}, {"__eq", t_equal}, {"__tostring", bind_tensor_tostring},
+                                  {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"reshape", t_reshape},
+                                     {"view", t_reshape},
+                                     {"transpose", t_transpose},
+                                     {"t", t_t},
+                                     {"permute", t_permute},
+                                     {"narrow", t_narrow},
+                                     {"select", t_select},
+                                     {"expand", t_expand},
+                                     {"unsqueeze", t_unsqueeze},
+                                     {"squeeze", t_squeeze},
+                                     {"shape", t_shape},
+                                     {"size", t_size},
+                                     {"dim", t_dim},
+                                     {"dtype", t_dtype},
+                                     {"device", t_device},
+                                     {"get", t_get},
+                                     {"set", t_set},
+                                     {"item", t_item},
+                                     {"totable", t_totable},
+                                     {"rows", t_rows},
+                                     {"clone", t_clone},
+                                     {"to", t_to},
+                                     {"float", t_float},
+                                     {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"tensor", new_from_data}, {"full", new_full}, {"random", new_random}, {"cat", concat}, {NULL, NULL}};
   bind_class(L, BIND_TENSOR, meta, methods);
   bind_open_operations(L);
   bind_open_layers(L);

@@ -30,10 +30,8 @@ static int text_line(lua_State *L) {
   const char *line;
   size_t length;
   if (ma_text_file_line(check(L), &line, &length, &err) != MA_OK) return bind_raise(L, &err);
-  if (line)
-    lua_pushlstring(L, line, length);
-  else
-    lua_pushnil(L);
+  if (line) lua_pushlstring(L, line, length);
+  else lua_pushnil(L);
   return 1;
 }
 
@@ -75,12 +73,8 @@ static int text_at(lua_State *L) {
 
 int bind_open_text(lua_State *L) {
   static const luaL_Reg meta[] = {{"__gc", text_close}, {"__close", text_close}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {{"line", text_line},
-                                     {"skip", text_skip},
-                                     {"block", text_block},
-                                     {"rest", text_rest},
-                                     {"at", text_at},
-                                     {"close", text_close},
+  static const luaL_Reg methods[] = {{"line", text_line}, {"skip", text_skip}, {"block", text_block},
+                                     {"rest", text_rest}, {"at", text_at},     {"close", text_close},
                                      {NULL, NULL}};
   static const luaL_Reg functions[] = {{"open", text_open}, {NULL, NULL}};
   bind_class(L, BIND_TEXT, meta, methods);

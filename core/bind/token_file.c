@@ -53,7 +53,8 @@ static int push_info(lua_State *L, const ma_token_info *info) {
 static int file_info(lua_State *L) { return push_info(L, ma_token_file_info(check(L))); }
 
 /* One row: ids from `start` on, behind `bos` unless it is -1 or they begin with it. */
-static ma_status read_row(const ma_token_file *f, int64_t start, size_t length, int64_t bos, ma_dtype dtype, char *row, ma_error *err) {
+static ma_status read_row(const ma_token_file *f, int64_t start, size_t length, int64_t bos, ma_dtype dtype, char *row,
+                          ma_error *err) {
   size_t size = dtype == MA_I64 ? 8 : 4;
   ma_status st = ma_token_file_read(f, (uint64_t)start, length, dtype, row, err);
   if (st != MA_OK || bos < 0 || length == 0) return st;
@@ -81,13 +82,15 @@ static int file_gather(lua_State *L) {
   int64_t shape[2] = {bind_length(L, 2), luaL_checkinteger(L, 3)};
   ma_dtype dtype = bind_check_dtype(L, 4);
   lua_Integer bos = luaL_optinteger(L, 5, -1);
-  if (dtype != MA_I32 && dtype != MA_I64) return bind_error(L, "token ids are i32 or i64, not %s", ma_dtype_describe(dtype)->name);
+  if (dtype != MA_I32 && dtype != MA_I64)
+    return bind_error(L, "token ids are i32 or i64, not %s", ma_dtype_describe(dtype)->name);
   if (bos < -1 || bos > INT32_MAX) return bind_error(L, "BOS is no token id: %lld", (long long)bos);
   ma_tensor *out = bind_new_tensor(L);
   if (ma_tensor_new(out, ma_device_cpu(), dtype, 2, shape, &err) != MA_OK) return bind_raise(L, &err);
   char *row = ma_tensor_data(out);
   for (int64_t i = 0; i < shape[0]; i++, row += (size_t)shape[1] * ma_dtype_describe(dtype)->bytes)
-    if (read_row(check(L), check_start(L, i + 1), (size_t)shape[1], bos, dtype, row, &err) != MA_OK) return bind_raise(L, &err);
+    if (read_row(check(L), check_start(L, i + 1), (size_t)shape[1], bos, dtype, row, &err) != MA_OK)
+      return bind_raise(L, &err);
   bind_filled_tensor(L, out);
   return 1;
 }
@@ -120,7 +123,8 @@ static int32_t optional_id(lua_State *L, const char *key, size_t vocab_size) {
   int32_t id = -1;
   if (bind_field(L, 3, key) != LUA_TNIL) {
     lua_Integer value = luaL_checkinteger(L, -1);
-    if (value < 0 || (size_t)value >= vocab_size) bind_error(L, "%s is %lld, outside the vocabulary of %zu", key, (long long)value, vocab_size);
+    if (value < 0 || (size_t)value >= vocab_size)
+      bind_error(L, "%s is %lld, outside the vocabulary of %zu", key, (long long)value, vocab_size);
     id = (int32_t)value;
   }
   lua_pop(L, 1);
@@ -164,9 +168,11 @@ static int writer_commit(lua_State *L) {
 
 int bind_open_token_file(lua_State *L) {
   static const luaL_Reg file_meta[] = {{"__gc", file_close}, {"__close", file_close}, {NULL, NULL}};
-  static const luaL_Reg file_methods[] = {{"info", file_info}, {"gather", file_gather}, {"close", file_close}, {NULL, NULL}};
+  static const luaL_Reg file_methods[] = {
+      {"info", file_info}, {"gather", file_gather}, {"close", file_close}, {NULL, NULL}};
   static const luaL_Reg writer_meta[] = {{"__gc", writer_close}, {"__close", writer_close}, {NULL, NULL}};
-  static const luaL_Reg writer_methods[] = {{"add", writer_add}, {"commit", writer_commit}, {"close", writer_close}, {NULL, NULL}};
+  static const luaL_Reg writer_methods[] = {
+      {"add", writer_add}, {"commit", writer_commit}, {"close", writer_close}, {NULL, NULL}};
   static const luaL_Reg functions[] = {{"open", file_open}, {"write", writer_open}, {NULL, NULL}};
   bind_class(L, BIND_TOKEN_FILE, file_meta, file_methods);
   bind_class(L, BIND_TOKEN_WRITER, writer_meta, writer_methods);

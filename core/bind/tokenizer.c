@@ -65,7 +65,8 @@ static int tokenizer_encode(lua_State *L) {
   bool special = flag(L, 3, "special");
   void **ids = new_buffer(L);
   /* Asked for last: making the buffer may collect garbage, and a finaliser close the tokenizer. */
-  if (ma_tokenizer_encode(check(L), text, length, special, (int32_t **)ids, &n, &err) != MA_OK) return bind_raise(L, &err);
+  if (ma_tokenizer_encode(check(L), text, length, special, (int32_t **)ids, &n, &err) != MA_OK)
+    return bind_raise(L, &err);
   lua_createtable(L, (int)n, 0);
   for (size_t i = 0; i < n; i++) {
     lua_pushinteger(L, ((int32_t *)*ids)[i]);
@@ -90,7 +91,8 @@ static int tokenizer_decode(lua_State *L) {
     lua_pop(L, 1);
   }
   void **text = new_buffer(L);
-  if (ma_tokenizer_decode(check(L), ids, (size_t)n, skip, (char **)text, &length, &err) != MA_OK) return bind_raise(L, &err);
+  if (ma_tokenizer_decode(check(L), ids, (size_t)n, skip, (char **)text, &length, &err) != MA_OK)
+    return bind_raise(L, &err);
   lua_pushlstring(L, *text, length);
   return 1;
 }
@@ -181,11 +183,10 @@ int bind_open_tokenizer(lua_State *L) {
                                   {"__index", tokenizer_index},
                                   {"__tostring", tokenizer_tostring},
                                   {NULL, NULL}};
-  static const luaL_Reg methods[] = {{"encode", tokenizer_encode}, {"decode", tokenizer_decode},
-                                     {"token", tokenizer_token},   {"id", tokenizer_id},
-                                     {"size", tokenizer_size},     {"is_special", tokenizer_is_special},
-                                     {"sha256", tokenizer_sha256}, {"close", tokenizer_close},
-                                     {NULL, NULL}};
+  static const luaL_Reg methods[] = {
+      {"encode", tokenizer_encode}, {"decode", tokenizer_decode}, {"token", tokenizer_token},
+      {"id", tokenizer_id},         {"size", tokenizer_size},     {"is_special", tokenizer_is_special},
+      {"sha256", tokenizer_sha256}, {"close", tokenizer_close},   {NULL, NULL}};
   static const luaL_Reg functions[] = {{"load", tokenizer_load}, {NULL, NULL}};
   bind_class(L, BIND_TOKENIZER, meta, methods);
   luaL_newlib(L, functions);

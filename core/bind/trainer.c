@@ -63,14 +63,17 @@ static int trainer_finish(lua_State *L) {
   lua_Integer n = bind_length(L, 4);
   const char **special = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof *special, 0);
   for (lua_Integer i = 0; i < n; i++) {
-    if (bind_item(L, 4, i + 1) != LUA_TSTRING) return bind_error(L, "special token %lld is not a string", (long long)i + 1);
+    if (bind_item(L, 4, i + 1) != LUA_TSTRING)
+      return bind_error(L, "special token %lld is not a string", (long long)i + 1);
     size_t length;
     special[i] = lua_tolstring(L, -1, &length); /* the table holds it */
-    if (memchr(special[i], '\0', length)) return bind_error(L, "special token %lld has a NUL byte in it", (long long)i + 1);
+    if (memchr(special[i], '\0', length))
+      return bind_error(L, "special token %lld has a NUL byte in it", (long long)i + 1);
     lua_pop(L, 1);
   }
   ma_trained *made = bind_new(L, BIND_TRAINED, sizeof *made, 0);
-  if (ma_trainer_finish(check(L), vocab_size, least, special, (size_t)n, made, &err) != MA_OK) return bind_raise(L, &err);
+  if (ma_trainer_finish(check(L), vocab_size, least, special, (size_t)n, made, &err) != MA_OK)
+    return bind_raise(L, &err);
   lua_createtable(L, (int)made->n_tokens, 0);
   for (size_t i = 0; i < made->n_tokens; i++) {
     lua_pushstring(L, made->tokens[i]);
@@ -86,7 +89,8 @@ static int trainer_finish(lua_State *L) {
 
 void bind_open_trainer(lua_State *L) {
   static const luaL_Reg meta[] = {{"__gc", trainer_close}, {"__close", trainer_close}, {NULL, NULL}};
-  static const luaL_Reg methods[] = {{"add", trainer_add}, {"finish", trainer_finish}, {"close", trainer_close}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {
+      {"add", trainer_add}, {"finish", trainer_finish}, {"close", trainer_close}, {NULL, NULL}};
   static const luaL_Reg trained_meta[] = {{"__gc", trained_gc}, {NULL, NULL}};
   static const luaL_Reg functions[] = {{"trainer", trainer_open}, {"regex", trainer_regex}, {NULL, NULL}};
   bind_class(L, BIND_TRAINER, meta, methods);

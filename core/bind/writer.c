@@ -29,7 +29,8 @@ static layout read_layout(lua_State *L, int index) {
   all.tensors = lua_newuserdatauv(L, (all.n + 1) * sizeof *all.tensors, 0);
   memset(all.tensors, 0, (all.n + 1) * sizeof *all.tensors);
   for (size_t i = 0; i < all.n; i++) {
-    if (lua_geti(L, index, (lua_Integer)i + 1) != LUA_TTABLE) bind_error(L, "a tensor is announced as {name, dtype, shape}");
+    if (lua_geti(L, index, (lua_Integer)i + 1) != LUA_TTABLE)
+      bind_error(L, "a tensor is announced as {name, dtype, shape}");
     all.names[i] = text_field(L, 1, "a tensor's name");
     lua_rawgeti(L, -1, 2);
     all.tensors[i].dtype = bind_check_dtype(L, -1);
@@ -140,7 +141,8 @@ static int write_gguf(lua_State *L) {
   ma_gguf_pair *pairs = read_pairs(L, 2, &n_pairs);
   layout all = read_layout(L, 3);
   ma_tensor_writer **box = bind_new(L, BIND_WRITER, sizeof *box, 0);
-  if (ma_gguf_begin(box, path, pairs, n_pairs, all.names, all.tensors, all.n, &err) != MA_OK) return bind_raise(L, &err);
+  if (ma_gguf_begin(box, path, pairs, n_pairs, all.names, all.tensors, all.n, &err) != MA_OK)
+    return bind_raise(L, &err);
   return 1;
 }
 
@@ -151,7 +153,8 @@ static int write_safetensors(lua_State *L) {
   const char *path = luaL_checkstring(L, 1);
   layout all = read_layout(L, 2);
   ma_tensor_writer **box = bind_new(L, BIND_WRITER, sizeof *box, 0);
-  if (ma_safetensors_begin(box, path, all.names, all.tensors, all.n, metadata, &err) != MA_OK) return bind_raise(L, &err);
+  if (ma_safetensors_begin(box, path, all.names, all.tensors, all.n, metadata, &err) != MA_OK)
+    return bind_raise(L, &err);
   return 1;
 }
 
@@ -173,7 +176,8 @@ void bind_open_writer(lua_State *L) {
   static const luaL_Reg meta[] = {{"__gc", writer_close}, {"__close", writer_close}, {NULL, NULL}};
   static const luaL_Reg methods[] = {
       {"add", writer_add}, {"commit", writer_commit}, {"close", writer_close}, {NULL, NULL}};
-  static const luaL_Reg functions[] = {{"write_gguf", write_gguf}, {"write_safetensors", write_safetensors}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"write_gguf", write_gguf}, {"write_safetensors", write_safetensors}, {NULL, NULL}};
   bind_class(L, BIND_WRITER, meta, methods);
   luaL_setfuncs(L, functions, 0);
 }

@@ -63,8 +63,8 @@ static ma_status join(char **out, const char *folder, const char *name, ma_error
 /* A shard's name comes from a file: it must stay in the folder. */
 static ma_status check_shard_name(const char *index, const json_t *value, ma_error *err) {
   const char *name = json_string_value(value);
-  if (name && *name && !strchr(name, '/') && !strchr(name, '\\') && strcmp(name, "..") != 0 &&
-      strcmp(name, ".") != 0 && strlen(name) == json_string_length(value))
+  if (name && *name && !strchr(name, '/') && !strchr(name, '\\') && strcmp(name, "..") != 0 && strcmp(name, ".") != 0 &&
+      strlen(name) == json_string_length(value))
     return MA_OK;
   return ma_fail(err, MA_BAD_FILE, "%s: weight_map names '%.100s', which is no file of this folder", index,
                  name ? name : "(not a string)");
@@ -110,8 +110,7 @@ static ma_status add_folder(ma_checkpoint *c, const char *folder, ma_error *err)
   MA_TRY(join(&single, folder, "model.safetensors", err));
   if (ma_file_exists(single)) MA_TRY(add_shard(c, single, err));
   else if (ma_file_exists(index)) MA_TRY(add_index(c, folder, index, err));
-  else
-    MA_TRY(ma_fail(err, MA_IO, "'%s' has neither model.safetensors nor model.safetensors.index.json", folder));
+  else MA_TRY(ma_fail(err, MA_IO, "'%s' has neither model.safetensors nor model.safetensors.index.json", folder));
 done:
   ma_free(index);
   ma_free(single);
@@ -173,7 +172,8 @@ ma_status ma_checkpoint_tensor(ma_tensor *out, const ma_checkpoint *c, const cha
   *out = (ma_tensor){0};
   if (!e) return ma_fail(err, MA_BAD_FILE, "the checkpoint has no tensor '%.200s'", name);
   if (!e->is_readable)
-    return ma_fail(err, MA_UNSUPPORTED, "tensor '%.200s' is %s, which massact does not compute with", name, e->dtype_name);
+    return ma_fail(err, MA_UNSUPPORTED, "tensor '%.200s' is %s, which massact does not compute with", name,
+                   e->dtype_name);
   const ma_dtype_info *info = ma_dtype_describe(e->dtype);
   if (!ma_dtype_is_block(e->dtype) && e->offset % info->bytes != 0) return aligned_copy(out, e, err);
   ma_status st = ma_storage_of_map(&storage, e->map, ma_map_data(e->map) + e->offset, (size_t)e->bytes, err);

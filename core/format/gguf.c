@@ -60,10 +60,10 @@ static ma_status read_name(reader *r, char **out, size_t limit, const char *what
   ma_gguf_text text = {NULL, 0};
   ma_status st = read_text(r, &text, what);
   if (st != MA_OK) return st;
-  const char *problem = text.length == 0                          ? "an empty"
-                        : text.length > limit                     ? "too long a"
-                        : memchr(text.data, '\0', text.length)    ? "a NUL byte in a"
-                                                                  : NULL;
+  const char *problem = text.length == 0                       ? "an empty"
+                        : text.length > limit                  ? "too long a"
+                        : memchr(text.data, '\0', text.length) ? "a NUL byte in a"
+                                                               : NULL;
   if (problem)
     return ma_fail(r->err, MA_BAD_FILE, "%s: %s %s (byte %zu of %zu)", ma_map_path(r->g->map), problem, what, r->at.at,
                    r->at.size);
@@ -88,8 +88,7 @@ static ma_status read_value(reader *r, ma_gguf_value *v, const char *key) {
   if (!ma_cursor_u32(&r->at, &type)) return bad(r, "ends in the middle of key", key);
   if (type == MA_GGUF_ARRAY) {
     v->is_array = true;
-    if (!ma_cursor_u32(&r->at, &type) || !ma_cursor_u64(&r->at, &v->n))
-      return bad(r, "ends in the middle of key", key);
+    if (!ma_cursor_u32(&r->at, &type) || !ma_cursor_u64(&r->at, &v->n)) return bad(r, "ends in the middle of key", key);
     if (type == MA_GGUF_ARRAY) return bad(r, "array of arrays: key", key);
   }
   if (type >= MA_GGUF_N_TYPES) return bad(r, "unknown type of key", key);
@@ -147,16 +146,35 @@ static const struct {
   int dtype; /* -1: not readable */
   uint32_t block, bytes;
 } types[] = {
-    {0, "F32", MA_F32, 1, 4},       {1, "F16", MA_F16, 1, 2},       {2, "Q4_0", MA_Q4_0, 32, 18},
-    {3, "Q4_1", MA_Q4_1, 32, 20},   {6, "Q5_0", MA_Q5_0, 32, 22},   {7, "Q5_1", MA_Q5_1, 32, 24},
-    {8, "Q8_0", MA_Q8_0, 32, 34},   {9, "Q8_1", -1, 32, 36},        {10, "Q2_K", MA_Q2_K, 256, 84},
-    {11, "Q3_K", MA_Q3_K, 256, 110}, {12, "Q4_K", MA_Q4_K, 256, 144}, {13, "Q5_K", MA_Q5_K, 256, 176},
-    {14, "Q6_K", MA_Q6_K, 256, 210}, {15, "Q8_K", -1, 256, 292},    {16, "IQ2_XXS", -1, 256, 66},
-    {17, "IQ2_XS", -1, 256, 74},    {18, "IQ3_XXS", -1, 256, 98},   {19, "IQ1_S", -1, 256, 50},
-    {20, "IQ4_NL", -1, 32, 18},     {21, "IQ3_S", -1, 256, 110},    {22, "IQ2_S", -1, 256, 82},
-    {23, "IQ4_XS", -1, 256, 136},   {24, "I8", -1, 1, 1},           {25, "I16", -1, 1, 2},
-    {26, "I32", MA_I32, 1, 4},      {27, "I64", MA_I64, 1, 8},      {28, "F64", -1, 1, 8},
-    {29, "IQ1_M", -1, 256, 56},     {30, "BF16", MA_BF16, 1, 2},
+    {0, "F32", MA_F32, 1, 4},
+    {1, "F16", MA_F16, 1, 2},
+    {2, "Q4_0", MA_Q4_0, 32, 18},
+    {3, "Q4_1", MA_Q4_1, 32, 20},
+    {6, "Q5_0", MA_Q5_0, 32, 22},
+    {7, "Q5_1", MA_Q5_1, 32, 24},
+    {8, "Q8_0", MA_Q8_0, 32, 34},
+    {9, "Q8_1", -1, 32, 36},
+    {10, "Q2_K", MA_Q2_K, 256, 84},
+    {11, "Q3_K", MA_Q3_K, 256, 110},
+    {12, "Q4_K", MA_Q4_K, 256, 144},
+    {13, "Q5_K", MA_Q5_K, 256, 176},
+    {14, "Q6_K", MA_Q6_K, 256, 210},
+    {15, "Q8_K", -1, 256, 292},
+    {16, "IQ2_XXS", -1, 256, 66},
+    {17, "IQ2_XS", -1, 256, 74},
+    {18, "IQ3_XXS", -1, 256, 98},
+    {19, "IQ1_S", -1, 256, 50},
+    {20, "IQ4_NL", -1, 32, 18},
+    {21, "IQ3_S", -1, 256, 110},
+    {22, "IQ2_S", -1, 256, 82},
+    {23, "IQ4_XS", -1, 256, 136},
+    {24, "I8", -1, 1, 1},
+    {25, "I16", -1, 1, 2},
+    {26, "I32", MA_I32, 1, 4},
+    {27, "I64", MA_I64, 1, 8},
+    {28, "F64", -1, 1, 8},
+    {29, "IQ1_M", -1, 256, 56},
+    {30, "BF16", MA_BF16, 1, 2},
 };
 
 ma_status ma_gguf_number_of_dtype(uint32_t *out, ma_dtype dtype, const char *tensor, ma_error *err) {
@@ -178,7 +196,8 @@ static ma_status read_dims(reader *r, ma_entry *e, uint64_t *count) {
     uint64_t size;
     if (!ma_cursor_u64(&r->at, &size)) return bad(r, "ends in the middle of tensor", e->name);
     if (size == 0 || size > INT32_MAX) return bad(r, "a dim that is 0 or above 2^31 in tensor", e->name);
-    if (!ma_mul_u64(*count, size, count) || *count > INT64_MAX / 16) return bad(r, "overflowing shape of tensor", e->name);
+    if (!ma_mul_u64(*count, size, count) || *count > INT64_MAX / 16)
+      return bad(r, "overflowing shape of tensor", e->name);
     e->shape[n - 1 - i] = (int64_t)size; /* the file counts from the innermost */
   }
   return MA_OK;
@@ -197,8 +216,8 @@ static ma_status read_type(reader *r, ma_entry *e, uint64_t count) {
     e->bytes = count / types[i].block * types[i].bytes;
     return MA_OK;
   }
-  return ma_fail(r->err, MA_BAD_FILE, "%s: tensor '%.200s' has unknown type %" PRIu32, ma_map_path(r->g->map),
-                 e->name, number);
+  return ma_fail(r->err, MA_BAD_FILE, "%s: tensor '%.200s' has unknown type %" PRIu32, ma_map_path(r->g->map), e->name,
+                 number);
 }
 
 static ma_status read_tensor(reader *r, ma_entry *e) {
@@ -264,9 +283,8 @@ static ma_status read_file(ma_gguf *g, ma_error *err) {
     return ma_fail(err, MA_BAD_FILE, "%s: not a GGUF file", ma_map_path(g->map));
   if (!ma_cursor_u32(&r.at, &version)) return bad(&r, "ends in the header", NULL);
   if (version != 2 && version != 3)
-    return ma_fail(err, MA_UNSUPPORTED, "%s: GGUF version %" PRIu32 "; massact reads 2 and 3%s",
-                   ma_map_path(g->map), version,
-                   (version & 0xFFFF) == 0 ? " in little-endian order (this file is big-endian)" : "");
+    return ma_fail(err, MA_UNSUPPORTED, "%s: GGUF version %" PRIu32 "; massact reads 2 and 3%s", ma_map_path(g->map),
+                   version, (version & 0xFFFF) == 0 ? " in little-endian order (this file is big-endian)" : "");
   if (!ma_cursor_u64(&r.at, &n_tensors) || !ma_cursor_u64(&r.at, &n_keys)) return bad(&r, "ends in the header", NULL);
   MA_TRY(read_metadata(&r, n_keys));
   MA_TRY(read_alignment(&r));

@@ -13,8 +13,20 @@
 #include "tensor/dtype.h"
 
 typedef enum ma_gguf_type {
-  MA_GGUF_U8 = 0, MA_GGUF_I8, MA_GGUF_U16, MA_GGUF_I16, MA_GGUF_U32, MA_GGUF_I32, MA_GGUF_F32,
-  MA_GGUF_BOOL, MA_GGUF_STRING, MA_GGUF_ARRAY, MA_GGUF_U64, MA_GGUF_I64, MA_GGUF_F64, MA_GGUF_N_TYPES
+  MA_GGUF_U8 = 0,
+  MA_GGUF_I8,
+  MA_GGUF_U16,
+  MA_GGUF_I16,
+  MA_GGUF_U32,
+  MA_GGUF_I32,
+  MA_GGUF_F32,
+  MA_GGUF_BOOL,
+  MA_GGUF_STRING,
+  MA_GGUF_ARRAY,
+  MA_GGUF_U64,
+  MA_GGUF_I64,
+  MA_GGUF_F64,
+  MA_GGUF_N_TYPES
 } ma_gguf_type;
 
 /* Text inside the mapped file, not NUL-terminated. */
@@ -24,7 +36,7 @@ typedef struct ma_gguf_text {
 } ma_gguf_text;
 
 typedef struct ma_gguf_value {
-  ma_gguf_type type;         /* of the value, or of an array's elements */
+  ma_gguf_type type; /* of the value, or of an array's elements */
   bool is_array;
   uint64_t n;                /* elements; 1 for a scalar */
   const uint8_t *data;       /* scalars and numeric arrays: little-endian, unaligned */

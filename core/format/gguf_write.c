@@ -5,8 +5,12 @@
 enum { VERSION = 3, ALIGNMENT = 32, MAX_DIMS = 4, MAX_NAME = 63 /* ggml's names have 64 bytes */ };
 
 /* The file is little-endian, as is every machine that massact runs on. */
-static ma_status put_u32(ma_tensor_writer *w, uint32_t x, ma_error *err) { return ma_tensor_writer_raw(w, &x, sizeof x, err); }
-static ma_status put_u64(ma_tensor_writer *w, uint64_t x, ma_error *err) { return ma_tensor_writer_raw(w, &x, sizeof x, err); }
+static ma_status put_u32(ma_tensor_writer *w, uint32_t x, ma_error *err) {
+  return ma_tensor_writer_raw(w, &x, sizeof x, err);
+}
+static ma_status put_u64(ma_tensor_writer *w, uint64_t x, ma_error *err) {
+  return ma_tensor_writer_raw(w, &x, sizeof x, err);
+}
 
 static ma_status put_text(ma_tensor_writer *w, const char *text, size_t length, ma_error *err) {
   ma_status st = put_u64(w, length, err);
@@ -47,9 +51,11 @@ done:
 static ma_status check(const char *const *names, const ma_tensor *layout, size_t n, ma_error *err) {
   for (size_t i = 0; i < n; i++) {
     if (strlen(names[i]) > MAX_NAME)
-      return ma_fail(err, MA_UNSUPPORTED, "tensor '%s': a name in a GGUF file has at most %d bytes", names[i], MAX_NAME);
+      return ma_fail(err, MA_UNSUPPORTED, "tensor '%s': a name in a GGUF file has at most %d bytes", names[i],
+                     MAX_NAME);
     if (layout[i].n_dims > MAX_DIMS)
-      return ma_fail(err, MA_UNSUPPORTED, "tensor '%s': a tensor in a GGUF file has at most %d dims", names[i], MAX_DIMS);
+      return ma_fail(err, MA_UNSUPPORTED, "tensor '%s': a tensor in a GGUF file has at most %d dims", names[i],
+                     MAX_DIMS);
   }
   return MA_OK;
 }

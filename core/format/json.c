@@ -7,8 +7,7 @@ ma_status ma_json_parse(json_t **out, const char *text, size_t length, const cha
   json_error_t problem;
   *out = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &problem);
   if (*out) return MA_OK;
-  return ma_fail(err, MA_BAD_FILE, "%s: line %d, column %d: %s", where, problem.line, problem.column,
-                 problem.text);
+  return ma_fail(err, MA_BAD_FILE, "%s: line %d, column %d: %s", where, problem.line, problem.column, problem.text);
 }
 
 ma_status ma_json_read(json_t **out, const char *path, ma_error *err) {

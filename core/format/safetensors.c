@@ -25,11 +25,10 @@ static const struct {
   bool is_readable;
   uint64_t bytes;
 } types[] = {
-    {"F32", MA_F32, true, 4},   {"F16", MA_F16, true, 2},   {"BF16", MA_BF16, true, 2},
-    {"I32", MA_I32, true, 4},   {"I64", MA_I64, true, 8},   {"U8", MA_U8, true, 1},
-    {"BOOL", MA_U8, false, 1},  {"I8", MA_U8, false, 1},    {"F8_E4M3", MA_U8, false, 1},
-    {"F8_E5M2", MA_U8, false, 1}, {"I16", MA_U8, false, 2}, {"U16", MA_U8, false, 2},
-    {"U32", MA_U8, false, 4},   {"F64", MA_U8, false, 8},   {"U64", MA_U8, false, 8},
+    {"F32", MA_F32, true, 4},     {"F16", MA_F16, true, 2},     {"BF16", MA_BF16, true, 2}, {"I32", MA_I32, true, 4},
+    {"I64", MA_I64, true, 8},     {"U8", MA_U8, true, 1},       {"BOOL", MA_U8, false, 1},  {"I8", MA_U8, false, 1},
+    {"F8_E4M3", MA_U8, false, 1}, {"F8_E5M2", MA_U8, false, 1}, {"I16", MA_U8, false, 2},   {"U16", MA_U8, false, 2},
+    {"U32", MA_U8, false, 4},     {"F64", MA_U8, false, 8},     {"U64", MA_U8, false, 8},
 };
 
 /* ---- the header's entries ---- */
@@ -129,7 +128,8 @@ static ma_status read_header(ma_safetensors *s, ma_error *err) {
   if (!ma_cursor_u64(&c, &length))
     return ma_fail(err, MA_BAD_FILE, "%s: %zu bytes are too few for a safetensors file", path, c.size);
   if (length > MA_JSON_LIMIT)
-    return ma_fail(err, MA_BAD_FILE, "%s: a header of %" PRIu64 " bytes; safetensors allows %d", path, length, MA_JSON_LIMIT);
+    return ma_fail(err, MA_BAD_FILE, "%s: a header of %" PRIu64 " bytes; safetensors allows %d", path, length,
+                   MA_JSON_LIMIT);
   if (!ma_cursor_take(&c, (size_t)length, &text))
     return ma_fail(err, MA_BAD_FILE, "%s: the header should have %" PRIu64 " bytes, %zu are left", path, length,
                    ma_cursor_left(&c));
@@ -208,8 +208,8 @@ static ma_status make_header(char **out, size_t *length, const char *path, const
     for (int d = 0; d < tensors[i].n_dims; d++)
       made = made && json_array_append_new(shape, json_integer(tensors[i].shape[d])) == 0;
     uint64_t end = at + ma_tensor_bytes(&tensors[i]);
-    json_t *entry = json_pack("{s:s,s:o,s:[I,I]}", "dtype", type, "shape", shape, "data_offsets",
-                              (json_int_t)at, (json_int_t)end);
+    json_t *entry =
+        json_pack("{s:s,s:o,s:[I,I]}", "dtype", type, "shape", shape, "data_offsets", (json_int_t)at, (json_int_t)end);
     made = made && entry && json_object_set_new(header, names[i], entry) == 0;
     at = end;
   }

@@ -24,7 +24,7 @@ const char *ma_safetensors_metadata(const ma_safetensors *s, const char *key);
 ma_status ma_safetensors_begin(ma_tensor_writer **out, const char *path, const char *const *names,
                                const ma_tensor *layout, size_t n, const char *const *metadata, ma_error *err);
 /* Writes `n` tensors (CPU; any strides; no block dtypes) beside `path` and renames. */
-ma_status ma_safetensors_save(const char *path, const char *const *names, const ma_tensor *tensors,
-                              size_t n, const char *const *metadata, ma_error *err);
+ma_status ma_safetensors_save(const char *path, const char *const *names, const ma_tensor *tensors, size_t n,
+                              const char *const *metadata, ma_error *err);
 
 #endif

@@ -74,8 +74,7 @@ ma_status ma_tensor_writer_pad(ma_tensor_writer *w, ma_error *err) {
 
 static ma_status check_announced(const ma_tensor_writer *w, const char *name, const ma_tensor *t, ma_error *err) {
   char has[MA_SHAPE_TEXT], wants[MA_SHAPE_TEXT];
-  if (w->next == w->n)
-    return ma_fail(err, MA_BAD_ARGUMENT, "'%s': tensor '%s' was not announced", w->path, name);
+  if (w->next == w->n) return ma_fail(err, MA_BAD_ARGUMENT, "'%s': tensor '%s' was not announced", w->path, name);
   const announced *a = &w->tensors[w->next];
   if (strcmp(a->name, name) == 0 && a->dtype == t->dtype && a->n_dims == t->n_dims &&
       memcmp(a->shape, t->shape, (size_t)t->n_dims * sizeof *t->shape) == 0)

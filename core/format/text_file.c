@@ -52,26 +52,22 @@ static ma_status read_input(ma_text_file *f, ma_error *err) {
   return MA_OK;
 }
 
-static unsigned long long input_offset(const ma_text_file *f) {
-  return f->offset - (f->input_end - f->input_at);
-}
+static unsigned long long input_offset(const ma_text_file *f) { return f->offset - (f->input_end - f->input_at); }
 
 /* ---- unpacking: each appends to out[0 .. capacity) and tells how much; nothing and no error is
  * the end ---- */
 
 static ma_status cut_off(const ma_text_file *f, ma_error *err) {
-  return ma_fail(err, MA_BAD_FILE, "text '%s' ends at byte %llu, inside its %s data: it is cut off",
-                 f->path, input_offset(f), f->packing == GZIP ? "gzip" : "zstandard");
+  return ma_fail(err, MA_BAD_FILE, "text '%s' ends at byte %llu, inside its %s data: it is cut off", f->path,
+                 input_offset(f), f->packing == GZIP ? "gzip" : "zstandard");
 }
 
 static ma_status damaged(const ma_text_file *f, const char *why, ma_error *err) {
-  return ma_fail(err, MA_BAD_FILE, "text '%s', at byte %llu: the %s data is damaged: %s", f->path,
-                 input_offset(f), f->packing == GZIP ? "gzip" : "zstandard",
-                 why ? why : "unknown error");
+  return ma_fail(err, MA_BAD_FILE, "text '%s', at byte %llu: the %s data is damaged: %s", f->path, input_offset(f),
+                 f->packing == GZIP ? "gzip" : "zstandard", why ? why : "unknown error");
 }
 
-static ma_status take_plain(ma_text_file *f, char *out, size_t capacity, size_t *got,
-                            ma_error *err) {
+static ma_status take_plain(ma_text_file *f, char *out, size_t capacity, size_t *got, ma_error *err) {
   (void)err;
   size_t n = f->input_end - f->input_at;
   *got = n < capacity ? n : capacity;
@@ -80,8 +76,7 @@ static ma_status take_plain(ma_text_file *f, char *out, size_t capacity, size_t 
   return MA_OK;
 }
 
-static ma_status take_gzip(ma_text_file *f, char *out, size_t capacity, size_t *got,
-                           ma_error *err) {
+static ma_status take_gzip(ma_text_file *f, char *out, size_t capacity, size_t *got, ma_error *err) {
   z_stream *z = &f->gzip;
   if (!f->is_inside) {
     if (f->input_at == f->input_end) return MA_OK;
@@ -95,17 +90,14 @@ static ma_status take_gzip(ma_text_file *f, char *out, size_t capacity, size_t *
   int code = inflate(z, Z_NO_FLUSH);
   f->input_at = f->input_end - z->avail_in;
   *got = capacity - z->avail_out;
-  if (code == Z_STREAM_END)
-    f->is_inside = false;
-  else if (code == Z_MEM_ERROR)
-    return ma_fail(err, MA_NO_MEMORY, "out of memory unpacking '%s'", f->path);
+  if (code == Z_STREAM_END) f->is_inside = false;
+  else if (code == Z_MEM_ERROR) return ma_fail(err, MA_NO_MEMORY, "out of memory unpacking '%s'", f->path);
   else if (code != Z_OK && code != Z_BUF_ERROR)
     return damaged(f, code == Z_NEED_DICT ? "it wants a dictionary" : z->msg, err);
   return MA_OK;
 }
 
-static ma_status take_zstandard(ma_text_file *f, char *out, size_t capacity, size_t *got,
-                                ma_error *err) {
+static ma_status take_zstandard(ma_text_file *f, char *out, size_t capacity, size_t *got, ma_error *err) {
   ZSTD_inBuffer in = {f->input, f->input_end, f->input_at};
   ZSTD_outBuffer to = {out, capacity, 0};
   if (!f->is_inside && f->input_at == f->input_end) return MA_OK;
@@ -146,10 +138,9 @@ static ma_status fill(ma_text_file *f, bool *more, ma_error *err) {
   f->text_at = 0;
   f->text_end = kept;
   if (kept > MA_TEXT_LIMIT)
-    MA_TRY(
-        ma_fail(err, MA_BAD_FILE,
-                "text '%s': a text or line of more than %d bytes (it unpacks to that at byte %llu)",
-                f->path, MA_TEXT_LIMIT, input_offset(f)));
+    MA_TRY(ma_fail(err, MA_BAD_FILE,
+                   "text '%s': a text or line of more than %d bytes (it unpacks to that at byte %llu)", f->path,
+                   MA_TEXT_LIMIT, input_offset(f)));
   if (f->text_capacity - kept < OUTPUT_BYTES) {
     MA_TRY(ma_resize((void **)&f->text, 2 * f->text_capacity, 1, err));
     f->text_capacity *= 2;
@@ -167,8 +158,7 @@ ma_status ma_text_file_line(ma_text_file *f, const char **line, size_t *length, 
   for (f->text_seen = 0;;) {
     const char *from = f->text + f->text_at;
     size_t n = f->text_end - f->text_at;
-    const char *newline =
-        n > f->text_seen ? memchr(from + f->text_seen, '\n', n - f->text_seen) : NULL;
+    const char *newline = n > f->text_seen ? memchr(from + f->text_seen, '\n', n - f->text_seen) : NULL;
     if (newline) {
       *line = from;
       *length = (size_t)(newline - from);
@@ -224,8 +214,7 @@ static packing packing_of(const ma_text_file *f) {
   if (ends_in(f->path, ".gz")) return GZIP;
   if (ends_in(f->path, ".zst")) return ZSTANDARD;
   if (f->input_end >= sizeof gzip && memcmp(f->input, gzip, sizeof gzip) == 0) return GZIP;
-  if (f->input_end >= sizeof zstandard && memcmp(f->input, zstandard, sizeof zstandard) == 0)
-    return ZSTANDARD;
+  if (f->input_end >= sizeof zstandard && memcmp(f->input, zstandard, sizeof zstandard) == 0) return ZSTANDARD;
   return PLAIN;
 }
 
@@ -266,8 +255,7 @@ ma_status ma_text_file_open(ma_text_file **out, const char *path, ma_error *err)
   MA_TRY(MA_NEW(&f->text, OUTPUT_BYTES, err));
   f->text_capacity = OUTPUT_BYTES;
   f->descriptor = open(path, O_RDONLY | O_CLOEXEC);
-  if (f->descriptor < 0)
-    MA_TRY(ma_fail(err, MA_IO, "cannot read text '%s': %s", path, strerror(errno)));
+  if (f->descriptor < 0) MA_TRY(ma_fail(err, MA_IO, "cannot read text '%s': %s", path, strerror(errno)));
   MA_TRY(read_input(f, err));
   MA_TRY(open_packing(f, err));
   *out = f;

@@ -17,8 +17,7 @@ static ma_status add_block(ma_arena *a, size_t bytes, ma_error *err) {
   return MA_OK;
 }
 
-ma_status ma_arena_take(ma_arena *a, ma_tensor *out, ma_dtype dtype, int n_dims,
-                        const int64_t *shape, ma_error *err) {
+ma_status ma_arena_take(ma_arena *a, ma_tensor *out, ma_dtype dtype, int n_dims, const int64_t *shape, ma_error *err) {
   const ma_dtype_info *info = ma_dtype_describe(dtype);
   size_t bytes = info->bytes;
   for (int i = 0; i < n_dims; i++) {

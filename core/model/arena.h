@@ -23,8 +23,8 @@ typedef struct ma_arena_mark {
 } ma_arena_mark;
 
 /* A contiguous tensor, uninitialised.  Release it as any other; its memory comes back with the mark. */
-ma_status ma_arena_take(ma_arena *arena, ma_tensor *out, ma_dtype dtype, int n_dims,
-                        const int64_t *shape, ma_error *err);
+ma_status ma_arena_take(ma_arena *arena, ma_tensor *out, ma_dtype dtype, int n_dims, const int64_t *shape,
+                        ma_error *err);
 ma_arena_mark ma_arena_here(const ma_arena *arena);
 void ma_arena_back(ma_arena *arena, ma_arena_mark mark);
 /* Gives everything back; several blocks become one that holds the peak. */

@@ -6,8 +6,8 @@
 #include "model/model_internal.h"
 
 /* Projects `h` to [B T heads d], clipped where the spec says. */
-static ma_status project(ma_pass *pass, ma_tensor *out, const ma_tensor *h, ma_slot weight, ma_slot bias,
-                         int layer, int64_t heads, ma_error *err) {
+static ma_status project(ma_pass *pass, ma_tensor *out, const ma_tensor *h, ma_slot weight, ma_slot bias, int layer,
+                         int64_t heads, ma_error *err) {
   ma_status st = MA_OK;
   const ma_spec *s = pass->spec;
   ma_tensor flat = {0};
@@ -30,7 +30,8 @@ static ma_status qk_norm(ma_pass *pass, ma_tensor *x, ma_slot slot, int layer, m
   const ma_spec *s = pass->spec;
   ma_tensor rows = {0};
   const ma_tensor *weight;
-  int64_t shape[4] = {pass->B, pass->T, x->shape[2], x->shape[3]}, whole[3] = {pass->B, pass->T, x->shape[2] * x->shape[3]};
+  int64_t shape[4] = {pass->B, pass->T, x->shape[2], x->shape[3]},
+          whole[3] = {pass->B, pass->T, x->shape[2] * x->shape[3]};
   if (s->qk_norm == MA_QK_NORM_NONE) return MA_OK;
   MA_TRY(ma_pass_weight(pass, &weight, slot, layer, err));
   if (s->qk_norm == MA_QK_NORM_ROW) MA_TRY(ma_tensor_reshape(&rows, x, 3, whole, err));
@@ -115,8 +116,8 @@ done:
 }
 
 /* z [B T H d]: the values, mixed by the probabilities. */
-static ma_status mix(ma_pass *pass, ma_tensor *z, const ma_tensor *q, const ma_tensor *k,
-                     const ma_tensor *v, int layer, ma_error *err) {
+static ma_status mix(ma_pass *pass, ma_tensor *z, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v, int layer,
+                     ma_error *err) {
   ma_status st = MA_OK;
   ma_attention_how how;
   ma_tensor scores = {0};
@@ -148,8 +149,7 @@ done:
   return st;
 }
 
-ma_status ma_attention_branch(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *out,
-                              ma_error *err) {
+ma_status ma_attention_branch(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *out, ma_error *err) {
   ma_status st = MA_OK;
   const ma_spec *s = pass->spec;
   ma_tensor q = {0}, k = {0}, v = {0}, all_k = {0}, all_v = {0}, flat = {0}, z = {0};

@@ -3,8 +3,7 @@
 #include "base/memory.h"
 #include "tensor/ops.h"
 
-ma_status ma_cache_new(ma_cache **out, const ma_model *model, int64_t n_sequences, int64_t capacity,
-                       ma_error *err) {
+ma_status ma_cache_new(ma_cache **out, const ma_model *model, int64_t n_sequences, int64_t capacity, ma_error *err) {
   ma_status st = MA_OK;
   ma_cache *c = NULL;
   const ma_spec *s = &model->spec;
@@ -39,8 +38,7 @@ void ma_cache_close(ma_cache *c) {
 }
 
 /* One of the two: `store` [B capacity G d] takes `x` [B T G d]; *all views [B n_past + T G d]. */
-static ma_status append(ma_tensor *all, const ma_tensor *store, const ma_tensor *x, int64_t n_past,
-                        ma_error *err) {
+static ma_status append(ma_tensor *all, const ma_tensor *store, const ma_tensor *x, int64_t n_past, ma_error *err) {
   ma_status st = MA_OK;
   ma_tensor place = {0};
   MA_TRY(ma_tensor_narrow(&place, store, 1, n_past, x->shape[1], err));
@@ -51,8 +49,8 @@ done:
   return st;
 }
 
-ma_status ma_cache_extend(ma_cache *c, int layer, const ma_tensor *k, const ma_tensor *v,
-                          ma_tensor *all_k, ma_tensor *all_v, ma_error *err) {
+ma_status ma_cache_extend(ma_cache *c, int layer, const ma_tensor *k, const ma_tensor *v, ma_tensor *all_k,
+                          ma_tensor *all_v, ma_error *err) {
   ma_status st = append(all_k, &c->keys[layer], k, c->n_past, err);
   if (st == MA_OK) st = append(all_v, &c->values[layer], v, c->n_past, err);
   return st;

@@ -6,8 +6,7 @@
 
 static ma_captured *find(ma_capture *c, ma_place place) {
   for (size_t i = 0; i < c->n_seen; i++)
-    if (c->seen[i].place.point == place.point && c->seen[i].place.layer == place.layer)
-      return &c->seen[i];
+    if (c->seen[i].place.point == place.point && c->seen[i].place.layer == place.layer) return &c->seen[i];
   return NULL;
 }
 

@@ -10,8 +10,8 @@ static ma_status ids_tensor(ma_pass *pass, ma_tensor *out, ma_error *err) {
   int64_t shape[2] = {pass->B, pass->T};
   ma_status st = ma_pass_new(pass, out, MA_I64, 2, shape, err);
   if (st != MA_OK) return st;
-  return pass->model->device->backend->upload(pass->model->device, ma_tensor_data(out),
-                                              pass->request->ids, ma_tensor_bytes(out), err);
+  return pass->model->device->backend->upload(pass->model->device, ma_tensor_data(out), pass->request->ids,
+                                              ma_tensor_bytes(out), err);
 }
 
 /* x += row p + offset of the position table, for the positions of this pass. */
@@ -22,10 +22,8 @@ static ma_status add_positions(ma_pass *pass, ma_error *err) {
   int64_t first = pass->n_past + pass->spec->position_offset;
   MA_TRY(ma_pass_weight(pass, &table, MA_SLOT_EMBED_POSITIONS, -1, err));
   if (first + pass->T > table->shape[0])
-    MA_TRY(ma_fail(err, MA_BAD_ARGUMENT,
-                   "%lld tokens are too many: the model's position table ends at %lld",
-                   (long long)(pass->n_past + pass->T),
-                   (long long)(table->shape[0] - pass->spec->position_offset)));
+    MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "%lld tokens are too many: the model's position table ends at %lld",
+                   (long long)(pass->n_past + pass->T), (long long)(table->shape[0] - pass->spec->position_offset)));
   MA_TRY(ma_tensor_narrow(&rows, table, 0, first, pass->T, err));
   if (rows.dtype != MA_F32 || pass->model->dtype != MA_F32) {
     ma_tensor stored = rows;
@@ -95,8 +93,7 @@ done:
 
 /* What a branch reads: the stream through its norm.  Without a norm the stream itself, copied where
  * somebody may write to it. */
-static ma_status branch_in(ma_pass *pass, ma_tensor *h, ma_point point, ma_slot norm, int layer,
-                           ma_error *err) {
+static ma_status branch_in(ma_pass *pass, ma_tensor *h, ma_point point, ma_slot norm, int layer, ma_error *err) {
   ma_status st = MA_OK;
   if (pass->spec->norm_before) {
     MA_TRY(ma_pass_take(pass, h, pass->spec->d_model, err));
@@ -112,12 +109,10 @@ done:
   return st;
 }
 
-static ma_status add_to_stream(ma_pass *pass, const ma_tensor *branch, ma_slot sum_norm, int layer,
-                               ma_error *err) {
+static ma_status add_to_stream(ma_pass *pass, const ma_tensor *branch, ma_slot sum_norm, int layer, ma_error *err) {
   ma_status st = ma_binary(&pass->x, MA_BINARY_add, &pass->x, branch, err);
   if (st == MA_OK) st = ma_pass_round(pass, &pass->x, err);
-  if (st == MA_OK && pass->spec->norm_sum)
-    st = ma_pass_norm(pass, &pass->x, &pass->x, sum_norm, layer, err);
+  if (st == MA_OK && pass->spec->norm_sum) st = ma_pass_norm(pass, &pass->x, &pass->x, sum_norm, layer, err);
   return st;
 }
 
@@ -252,7 +247,8 @@ static ma_status losses(ma_pass *pass, ma_result *out, const ma_tensor *hidden, 
   MA_TRY(ma_tensor_reshape(&rows, &each, 2, shape, err));
   MA_TRY(ma_tensor_narrow(&all, &rows, 1, 0, pass->T - 1, err));
   MA_TRY(ma_tensor_convert(&out->losses, &all, MA_F32, err));
-  if (pass->is_recorded && pass->request->wants_mean) MA_TRY(ma_reduce(&out->mean, MA_REDUCE_mean, &out->losses, MA_ALL, false, err));
+  if (pass->is_recorded && pass->request->wants_mean)
+    MA_TRY(ma_reduce(&out->mean, MA_REDUCE_mean, &out->losses, MA_ALL, false, err));
 done:
   ma_tensor_release(&ids);
   ma_tensor_release(&next);

@@ -4,8 +4,8 @@
 #include "model/model_internal.h"
 
 /* The tokens of expert e, and its shares there, from shares [n_tokens n_experts]. */
-static int64_t tokens_of(int64_t *tokens, float *factors, const float *shares, int64_t n_tokens,
-                         int64_t n_experts, int64_t e) {
+static int64_t tokens_of(int64_t *tokens, float *factors, const float *shares, int64_t n_tokens, int64_t n_experts,
+                         int64_t e) {
   int64_t n = 0;
   for (int64_t t = 0; t < n_tokens; t++) {
     float share = shares[t * n_experts + e];
@@ -32,7 +32,8 @@ static ma_status take_scale(ma_pass *pass, ma_tensor *out, const ma_tensor *rout
     MA_TRY(ma_gather(out, &column, 0, ids, err));
   } else {
     MA_TRY(ma_pass_new(pass, out, MA_F32, 1, ids->shape, err));
-    MA_TRY(pass->model->device->backend->upload(pass->model->device, ma_tensor_data(out), factors, ma_tensor_bytes(out), err));
+    MA_TRY(pass->model->device->backend->upload(pass->model->device, ma_tensor_data(out), factors, ma_tensor_bytes(out),
+                                                err));
   }
 done:
   ma_tensor_release(&rows);
@@ -40,16 +41,15 @@ done:
   return st;
 }
 
-static ma_status linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot slot, int64_t index,
-                        ma_error *err) {
+static ma_status linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot slot, int64_t index, ma_error *err) {
   const ma_tensor *weight;
   ma_status st = ma_pass_weight(pass, &weight, slot, index, err);
   return st == MA_OK ? ma_pass_multiply(pass, out, x, weight, NULL, err) : st;
 }
 
 /* sum [B T, D] += factor * expert(h) for the `n` tokens listed; e is the expert, index where its weights are. */
-static ma_status add_expert(ma_pass *pass, ma_tensor *sum, const ma_tensor *h, const ma_tensor *router, int64_t e, int64_t index,
-                            int64_t n, const int64_t *tokens, const float *factors, ma_error *err) {
+static ma_status add_expert(ma_pass *pass, ma_tensor *sum, const ma_tensor *h, const ma_tensor *router, int64_t e,
+                            int64_t index, int64_t n, const int64_t *tokens, const float *factors, ma_error *err) {
   ma_status st = MA_OK;
   const ma_spec *s = pass->spec;
   ma_device *device = pass->model->device;

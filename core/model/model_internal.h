@@ -13,11 +13,11 @@ typedef struct ma_pass {
   const ma_spec *spec;
   const ma_request *request;
   ma_arena *arena;
-  int64_t B, T;                   /* sequences, tokens of this pass */
-  int64_t n_past;                 /* tokens before it, in the cache */
-  bool has_stopped;               /* the request's last place has been visited */
-  bool is_recorded;               /* on the tape: tensors are made by the operations, not taken from the arena */
-  bool is_quiet;                  /* nobody is shown anything: a layer is computed again */
+  int64_t B, T;     /* sequences, tokens of this pass */
+  int64_t n_past;   /* tokens before it, in the cache */
+  bool has_stopped; /* the request's last place has been visited */
+  bool is_recorded; /* on the tape: tensors are made by the operations, not taken from the arena */
+  bool is_quiet;    /* nobody is shown anything: a layer is computed again */
   ma_converted *converted;
   ma_tensor x;                    /* the residual stream [B T D] */
   ma_tensor cosine[MA_MAX_ROPES]; /* [T n] of these positions */
@@ -32,8 +32,7 @@ typedef struct ma_pass {
   } while (0)
 
 /* Shows `tensor` to whoever stands at the point of this layer, and ends the pass where the request says. */
-#define MA_VISIT(point, layer, tensor) \
-  MA_STEP(ma_pass_visit(pass, MA_AT_##point, (layer), (tensor), err))
+#define MA_VISIT(point, layer, tensor) MA_STEP(ma_pass_visit(pass, MA_AT_##point, (layer), (tensor), err))
 
 ma_status ma_pass_visit(ma_pass *pass, ma_point point, int layer, ma_tensor *x, ma_error *err);
 /* Whether the point is watched: only then is a tensor made that exists for nothing else. */
@@ -70,16 +69,15 @@ ma_status ma_pass_weight(ma_pass *pass, const ma_tensor **out, ma_slot slot, int
 void ma_pass_release(ma_pass *pass);
 /* out = x times weight [N K] transposed, plus bias or NULL.  In a model of 16 bits x holds values of its dtype (every step before
  * was rounded), so that a device that multiplies in 16 bits does so exactly. */
-ma_status ma_pass_multiply(ma_pass *pass, ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
-                           ma_error *err);
+ma_status ma_pass_multiply(ma_pass *pass, ma_tensor *out, const ma_tensor *x, const ma_tensor *weight,
+                           const ma_tensor *bias, ma_error *err);
 /* out [B T N] = x [B T K] through the weight (and bias, where the checkpoint has one) of the slots. */
-ma_status ma_pass_linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot weight, ma_slot bias,
-                         int layer, ma_error *err);
+ma_status ma_pass_linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot weight, ma_slot bias, int layer,
+                         ma_error *err);
 /* RMS norm with a weight of its own.  In place allowed. */
 ma_status ma_pass_rms_norm(ma_pass *pass, ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, ma_error *err);
 /* The spec's norm; `weight` is its slot, bias and alpha follow it.  In place allowed. */
-ma_status ma_pass_norm(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot weight, int layer,
-                       ma_error *err);
+ma_status ma_pass_norm(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot weight, int layer, ma_error *err);
 /* up = f(up), or f(gate) up where the MLP is gated; `gate` is used up. */
 ma_status ma_pass_activate(ma_pass *pass, ma_tensor *gate, ma_tensor *up, ma_error *err);
 /* x *= factor, in place; nothing where the factor is 1. */
@@ -87,7 +85,6 @@ ma_status ma_pass_scale(ma_pass *pass, ma_tensor *x, double factor, ma_error *er
 /* x = f(x, number), in place. */
 ma_status ma_pass_apply(ma_pass *pass, ma_tensor *x, ma_binary_kind kind, double number, ma_error *err);
 /* What a branch gave, through its norm and multiplier, visited as `.out`. */
-ma_status ma_pass_branch_out(ma_pass *pass, ma_tensor *out, ma_point point, ma_slot norm, int layer,
-                             ma_error *err);
+ma_status ma_pass_branch_out(ma_pass *pass, ma_tensor *out, ma_point point, ma_slot norm, int layer, ma_error *err);
 
 #endif

@@ -30,7 +30,13 @@ bool ma_pass_watches(const ma_pass *pass, ma_point point, int layer) {
 
 /* What transformers keeps in f32 in a model of 16 bits as well, and what is no part of the model. */
 static bool stays_f32(const ma_pass *pass, ma_point point) {
-  return point == MA_AT_MLP_EXPERTS || point == MA_AT_ATTN_RECEIVED || point == MA_AT_ATTN_ENTROPY || (point == MA_AT_ATTN_SCORES && pass->spec->position == MA_POSITION_ALIBI);
+  switch (point) {
+    case MA_AT_MLP_EXPERTS:
+    case MA_AT_ATTN_RECEIVED:
+    case MA_AT_ATTN_ENTROPY: return true;
+    case MA_AT_ATTN_SCORES: return pass->spec->position == MA_POSITION_ALIBI;
+    default: return false;
+  }
 }
 
 /* What a visitor may have written is rounded too, as a tensor of that dtype would round it. */
@@ -74,7 +80,8 @@ struct ma_converted {
 
 ma_status ma_pass_weight(ma_pass *pass, const ma_tensor **out, ma_slot slot, int64_t index, ma_error *err) {
   ma_converted *held;
-  if (!pass->is_recorded || pass->request->skips_weights) return ma_weights_get(out, pass->model->weights, slot, index, err);
+  if (!pass->is_recorded || pass->request->skips_weights)
+    return ma_weights_get(out, pass->model->weights, slot, index, err);
   *out = NULL;
   ma_status st = MA_NEW(&held, 1, err);
   if (st != MA_OK) return st;
@@ -99,13 +106,14 @@ void ma_pass_release(ma_pass *pass) {
   }
 }
 
-ma_status ma_pass_multiply(ma_pass *pass, ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
-                           ma_error *err) {
+ma_status ma_pass_multiply(ma_pass *pass, ma_tensor *out, const ma_tensor *x, const ma_tensor *weight,
+                           const ma_tensor *bias, ma_error *err) {
   ma_status st = MA_OK;
   ma_tensor narrow = {0};
   ma_dtype dtype = pass->model->dtype;
   ma_arena_mark mark = ma_arena_here(pass->arena);
-  if (dtype != MA_F32 && weight->dtype == dtype && !pass->is_recorded && pass->model->device->backend->multiplies_16_bit) {
+  if (dtype != MA_F32 && weight->dtype == dtype && !pass->is_recorded &&
+      pass->model->device->backend->multiplies_16_bit) {
     MA_TRY(ma_pass_new(pass, &narrow, dtype, x->n_dims, x->shape, err));
     MA_TRY(ma_copy(&narrow, x, err));
   }
@@ -117,8 +125,8 @@ done:
   return st;
 }
 
-ma_status ma_pass_linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot weight, ma_slot bias,
-                         int layer, ma_error *err) {
+ma_status ma_pass_linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot weight, ma_slot bias, int layer,
+                         ma_error *err) {
   const ma_tensor *w, *b = NULL;
   ma_status st = ma_pass_weight(pass, &w, weight, layer, err);
   if (st == MA_OK && bias != MA_N_SLOTS) st = ma_pass_weight(pass, &b, bias, layer, err);
@@ -141,8 +149,7 @@ done:
   return st;
 }
 
-ma_status ma_pass_norm(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot slot, int layer,
-                       ma_error *err) {
+ma_status ma_pass_norm(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot slot, int layer, ma_error *err) {
   ma_status st = MA_OK;
   const ma_spec *s = pass->spec;
   const ma_tensor *weight, *bias, *alpha;
@@ -151,9 +158,7 @@ ma_status ma_pass_norm(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slo
   MA_TRY(ma_pass_weight(pass, &alpha, slot + 2, layer, err));
   switch ((ma_norm_kind)s->norm) {
     case MA_NORM_RMS: return ma_pass_rms_norm(pass, out, x, weight, err);
-    case MA_NORM_LAYER:
-      MA_TRY(ma_layer_norm(out, x, weight, bias, s->norm_eps, s->norm_offset, err));
-      break;
+    case MA_NORM_LAYER: MA_TRY(ma_layer_norm(out, x, weight, bias, s->norm_eps, s->norm_offset, err)); break;
     case MA_NORM_DYT: MA_TRY(ma_dyt(out, x, alpha, weight, bias, err)); break;
   }
   MA_TRY(ma_pass_round(pass, out, err));
@@ -179,8 +184,7 @@ ma_status ma_pass_scale(ma_pass *pass, ma_tensor *x, double factor, ma_error *er
   return factor == 1 ? MA_OK : ma_pass_apply(pass, x, MA_BINARY_mul, factor, err);
 }
 
-ma_status ma_pass_branch_out(ma_pass *pass, ma_tensor *out, ma_point point, ma_slot norm, int layer,
-                             ma_error *err) {
+ma_status ma_pass_branch_out(ma_pass *pass, ma_tensor *out, ma_point point, ma_slot norm, int layer, ma_error *err) {
   ma_status st = MA_OK;
   if (pass->spec->norm_after) MA_TRY(ma_pass_norm(pass, out, out, norm, layer, err));
   MA_TRY(ma_pass_scale(pass, out, pass->spec->residual_scale, err));
@@ -257,8 +261,7 @@ static ma_status check_start(const ma_spec *s, const ma_request *r, ma_error *er
   ma_place_name(name, *r->start);
   if (!ma_place_can_start(*r->start))
     return ma_fail(err, MA_BAD_ARGUMENT,
-                   "a pass cannot start at '%s', only at embed, layers.n.in, .mid, .out or final.norm",
-                   name);
+                   "a pass cannot start at '%s', only at embed, layers.n.in, .mid, .out or final.norm", name);
   bool at_head = r->start->point == MA_AT_FINAL_NORM;
   int64_t shape[3] = {r->n_sequences, r->n_tokens, at_head && s->d_embed ? s->d_embed : s->d_model};
   if (v->n_dims != 3 || memcmp(v->shape, shape, sizeof shape) != 0)
@@ -272,11 +275,10 @@ static ma_status check_start(const ma_spec *s, const ma_request *r, ma_error *er
 static ma_status check_request(const ma_model *m, const ma_request *r, ma_error *err) {
   const ma_spec *s = &m->spec;
   int64_t n_past = r->cache ? r->cache->n_past : 0;
-  if (r->n_sequences < 1 || r->n_tokens < 1)
-    return ma_fail(err, MA_BAD_ARGUMENT, "a pass needs at least one token");
+  if (r->n_sequences < 1 || r->n_tokens < 1) return ma_fail(err, MA_BAD_ARGUMENT, "a pass needs at least one token");
   if (r->n_tokens > INT32_MAX || r->n_sequences > INT32_MAX / r->n_tokens)
-    return ma_fail(err, MA_BAD_ARGUMENT, "%lld sequences of %lld tokens are too many",
-                   (long long)r->n_sequences, (long long)r->n_tokens);
+    return ma_fail(err, MA_BAD_ARGUMENT, "%lld sequences of %lld tokens are too many", (long long)r->n_sequences,
+                   (long long)r->n_tokens);
   for (int64_t i = 0; i < r->n_sequences * r->n_tokens; i++) {
     if (r->ids[i] < 0 || r->ids[i] >= s->vocab_size)
       return ma_fail(err, MA_BAD_ARGUMENT, "token id %lld at position %lld is outside the vocabulary of %lld",
@@ -284,12 +286,11 @@ static ma_status check_request(const ma_model *m, const ma_request *r, ma_error 
   }
   if (r->cache && (r->cache->n_sequences != r->n_sequences || n_past + r->n_tokens > r->cache->capacity))
     return ma_fail(err, MA_BAD_ARGUMENT, "the cache holds %lld sequences of %lld tokens; %lld of %lld do not fit",
-                   (long long)r->cache->n_sequences, (long long)r->cache->capacity,
-                   (long long)r->n_sequences, (long long)(n_past + r->n_tokens));
+                   (long long)r->cache->n_sequences, (long long)r->cache->capacity, (long long)r->n_sequences,
+                   (long long)(n_past + r->n_tokens));
   if (r->cache && (r->start || r->stop))
     return ma_fail(err, MA_BAD_ARGUMENT, "a pass with a cache runs whole: no start_at, no stop_at");
-  if (r->cache && r->is_recorded)
-    return ma_fail(err, MA_UNSUPPORTED, "a pass with a cache has no gradient");
+  if (r->cache && r->is_recorded) return ma_fail(err, MA_UNSUPPORTED, "a pass with a cache has no gradient");
   return r->start ? check_start(s, r, err) : MA_OK;
 }
 

@@ -6,17 +6,17 @@
 #include "model/model.h"
 
 typedef struct ma_request {
-  const int64_t *ids;           /* [n_sequences, n_tokens], row-major */
+  const int64_t *ids; /* [n_sequences, n_tokens], row-major */
   int64_t n_sequences, n_tokens;
   bool wants_logits, wants_losses;
-  bool wants_mean;              /* the mean of the losses; in a recorded pass without logits that costs one product less */
-  const ma_place *start;        /* NULL: embed.  Else `start_value` stands in for the tensor there (which */
+  bool wants_mean;       /* the mean of the losses; in a recorded pass without logits that costs one product less */
+  const ma_place *start; /* NULL: embed.  Else `start_value` stands in for the tensor there (which */
   const ma_tensor *start_value; /* is visited as usual) and nothing before it is computed */
   const ma_place *stop;         /* NULL: the end.  Else the last place that is computed and visited */
   ma_cache *cache;              /* keys and values of earlier tokens, NULL: none */
-  bool is_recorded;             /* on the tape: what comes out can be gone back from, to weights that require a gradient ... */
-  bool skips_weights;           /* ... unless this says that only points count */
-  bool recomputes;              /* layers keep their input only, and are computed again on the way back; but for those inside
+  bool is_recorded;   /* on the tape: what comes out can be gone back from, to weights that require a gradient ... */
+  bool skips_weights; /* ... unless this says that only points count */
+  bool recomputes;    /* layers keep their input only, and are computed again on the way back; but for those inside
                                  * which somebody stands: nobody is shown anything twice, and what is written stays written */
 } ma_request;
 

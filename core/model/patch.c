@@ -6,9 +6,7 @@
 
 static ma_status visit(ma_visitor *self, ma_tensor *x, const ma_at *at, ma_error *err);
 
-void ma_patch_init(ma_patch *p, ma_patch_kind kind) {
-  *p = (ma_patch){.visitor = {.visit = visit}, .kind = kind};
-}
+void ma_patch_init(ma_patch *p, ma_patch_kind kind) { *p = (ma_patch){.visitor = {.visit = visit}, .kind = kind}; }
 
 void ma_patch_release(ma_patch *p) {
   for (int a = 0; a < MA_N_PATCH_AXES; a++) {
@@ -57,23 +55,22 @@ static size_t run_length(const int64_t *picked, size_t n, int64_t size) {
   return length;
 }
 
-static ma_status write_axis(const ma_patch *p, ma_patch_axis axis, ma_tensor *view, const ma_at *at,
-                            double value, ma_error *err) {
+static ma_status write_axis(const ma_patch *p, ma_patch_axis axis, ma_tensor *view, const ma_at *at, double value,
+                            ma_error *err) {
   static const char *const names[] = {"sequences", "positions", "heads", "dims"};
   ma_status st = MA_OK;
   ma_tensor one = {0};
   if (axis == MA_N_PATCH_AXES) return write_view(p, view, value, err);
   if (!p->picked[axis]) return write_axis(p, axis + 1, view, at, value, err);
   int dim = dim_of_axis(axis, at->place.point, view->n_dims);
-  if (dim < 0)
-    return ma_fail(err, MA_BAD_ARGUMENT, "patch at '%s': this point has no %s", at->name, names[axis]);
+  if (dim < 0) return ma_fail(err, MA_BAD_ARGUMENT, "patch at '%s': this point has no %s", at->name, names[axis]);
   bool has_values = axis == MA_PATCH_DIMS && p->n_values > 1;
   for (size_t i = 0, n; i < p->n_picked[axis]; i += n) {
     int64_t index = p->picked[axis][i];
     n = has_values ? 1 : run_length(p->picked[axis] + i, p->n_picked[axis] - i, view->shape[dim]);
     if (index < 0 || index >= view->shape[dim])
-      MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "patch at '%s': %s has %lld, but there are %lld, counted from 0",
-                     at->name, names[axis], (long long)index, (long long)view->shape[dim]));
+      MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "patch at '%s': %s has %lld, but there are %lld, counted from 0", at->name,
+                     names[axis], (long long)index, (long long)view->shape[dim]));
     double here = has_values ? p->values[i] : value;
     MA_TRY(ma_tensor_narrow(&one, view, dim, index, (int64_t)n, err));
     MA_TRY(write_axis(p, axis + 1, &one, at, here, err));

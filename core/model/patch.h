@@ -24,7 +24,7 @@ typedef struct ma_patch {
   ma_patch_kind kind;
   int64_t *picked[MA_N_PATCH_AXES]; /* owned; NULL: all */
   size_t n_picked[MA_N_PATCH_AXES];
-  double *values;                   /* owned; one, or one for each picked dim */
+  double *values; /* owned; one, or one for each picked dim */
   size_t n_values;
 } ma_patch;
 

@@ -9,7 +9,7 @@
 #include "base/memory.h"
 
 static const ma_point_info points[MA_N_POINTS] = {
-#define MA_POINT(constant, name, shape, meaning) {name, shape, meaning, false},
+#define MA_POINT(constant, name, shape, meaning)       {name, shape, meaning, false},
 #define MA_LAYER_POINT(constant, name, shape, meaning) {name, shape, meaning, true},
 #include "model/points.def"
 #undef MA_POINT
@@ -21,8 +21,7 @@ const ma_point_info *ma_point_describe(ma_point point) { return &points[point]; 
 const char *ma_place_name(char text[MA_PLACE_NAME], ma_place place) {
   if (points[place.point].in_layer)
     snprintf(text, MA_PLACE_NAME, "layers.%d.%s", place.layer, points[place.point].name);
-  else
-    snprintf(text, MA_PLACE_NAME, "%s", points[place.point].name);
+  else snprintf(text, MA_PLACE_NAME, "%s", points[place.point].name);
   return text;
 }
 
@@ -154,8 +153,8 @@ static ma_status no_such_point(const ma_spec *spec, const char *pattern, ma_erro
                      pattern, layer, layer, layer);
     if (strcmp(pattern + used, "mlp.gate") == 0)
       return ma_fail(err, MA_BAD_ARGUMENT,
-                     "no point '%s': this MLP has no gate; see layers.%d.mlp.up and layers.%d.mlp.act",
-                     pattern, layer, layer);
+                     "no point '%s': this MLP has no gate; see layers.%d.mlp.up and layers.%d.mlp.act", pattern, layer,
+                     layer);
   }
   char name[MA_PLACE_NAME], nearest[MA_PLACE_NAME] = "";
   int least = MA_PLACE_NAME;
@@ -170,8 +169,7 @@ static ma_status no_such_point(const ma_spec *spec, const char *pattern, ma_erro
   return ma_fail(err, MA_BAD_ARGUMENT, "no point '%s'; did you mean '%s'?", pattern, nearest);
 }
 
-ma_status ma_places_match(ma_place **out, size_t *n, const ma_spec *spec, const char *pattern,
-                          ma_error *err) {
+ma_status ma_places_match(ma_place **out, size_t *n, const ma_spec *spec, const char *pattern, ma_error *err) {
   ma_status st = MA_OK;
   ma_place *places = NULL;
   size_t count = 0;
@@ -198,8 +196,7 @@ ma_status ma_place_parse(ma_place *out, const ma_spec *spec, const char *name, m
   ma_place *places = NULL;
   size_t n;
   MA_TRY(ma_places_match(&places, &n, spec, name, err));
-  if (n != 1)
-    MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "'%s' names %zu points, one is wanted", name, n));
+  if (n != 1) MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "'%s' names %zu points, one is wanted", name, n));
   *out = places[0];
 done:
   ma_free(places);

@@ -11,7 +11,7 @@
 
 typedef enum ma_point {
 #define MA_POINT(constant, name, shape, meaning) MA_AT_##constant,
-#define MA_LAYER_POINT MA_POINT
+#define MA_LAYER_POINT                           MA_POINT
 #include "model/points.def"
 #undef MA_POINT
 #undef MA_LAYER_POINT
@@ -42,8 +42,7 @@ int ma_place_order(ma_place place, const ma_spec *spec);
 /* All places of the model that `pattern` names, in the order of the pass: *out is new (ma_free).
  * `*` stands for anything but a dot, `**` for anything, `{2..9}` and `{1,4,in}` for one of a set.
  * A pattern that names nothing fails, with the nearest names. */
-ma_status ma_places_match(ma_place **out, size_t *n, const ma_spec *spec, const char *pattern,
-                          ma_error *err);
+ma_status ma_places_match(ma_place **out, size_t *n, const ma_spec *spec, const char *pattern, ma_error *err);
 /* Exactly one place. */
 ma_status ma_place_parse(ma_place *out, const ma_spec *spec, const char *name, ma_error *err);
 

@@ -33,8 +33,7 @@ void ma_probe_release(ma_probe *p) {
 /* The first record of a place, or n_measured. */
 static size_t first_of(const ma_probe *p, ma_place place) {
   size_t i = 0;
-  while (i < p->n_measured && (p->measured[i].place.point != place.point ||
-                               p->measured[i].place.layer != place.layer))
+  while (i < p->n_measured && (p->measured[i].place.point != place.point || p->measured[i].place.layer != place.layer))
     i++;
   return i;
 }
@@ -45,8 +44,7 @@ static ma_status make_room(ma_probe *p, ma_place place, size_t n, ma_error *err)
   while (end < p->n_measured && p->measured[end].place.point == place.point &&
          p->measured[end].place.layer == place.layer)
     clear(&p->measured[end++]);
-  if (end < p->n_measured)
-    memmove(p->measured + first, p->measured + end, (p->n_measured - end) * sizeof *p->measured);
+  if (end < p->n_measured) memmove(p->measured + first, p->measured + end, (p->n_measured - end) * sizeof *p->measured);
   p->n_measured -= end - first;
   if (p->n_measured + n <= p->capacity) return MA_OK;
   size_t capacity = 2 * (p->n_measured + n);
@@ -56,8 +54,7 @@ static ma_status make_room(ma_probe *p, ma_place place, size_t n, ma_error *err)
 }
 
 /* Lists every |a| > threshold of the contiguous f32 values. */
-static ma_status list_entries(ma_measured *m, const float *values, int64_t count, float threshold,
-                              ma_error *err) {
+static ma_status list_entries(ma_measured *m, const float *values, int64_t count, float threshold, ma_error *err) {
   size_t n = 0;
   for (int64_t i = 0; i < count; i++) n += fabsf(values[i]) > threshold;
   ma_status st = MA_NEW(&m->entries, n, err);

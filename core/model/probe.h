@@ -21,17 +21,17 @@ typedef struct ma_measured {
   int n_dims;
   int64_t shape[MA_MAX_DIMS]; /* of the sequence's tensor, without the batch */
   ma_stats stats;
-  ma_massive *entries;        /* by index */
+  ma_massive *entries; /* by index */
   size_t n_entries;
 } ma_measured;
 
 typedef struct ma_probe {
   ma_visitor visitor;
-  unsigned wanted;            /* MA_STAT_ bits */
+  unsigned wanted; /* MA_STAT_ bits */
   int n_top;
   bool wants_entries;
   double above, ratio;
-  ma_measured *measured;      /* by place, then sequence */
+  ma_measured *measured; /* by place, then sequence */
   size_t n_measured, capacity;
 } ma_probe;
 

@@ -32,12 +32,21 @@ bool ma_layer_can_recompute(const ma_pass *pass, int layer) {
 static ma_status run_again(const layer_how *how, const ma_tensor *x, const ma_tensor *g, ma_error *err) {
   ma_status st = MA_OK;
   ma_model *m = how->model;
-  ma_request request = {.n_sequences = how->n_sequences, .n_tokens = how->n_tokens, .is_recorded = true,
+  ma_request request = {.n_sequences = how->n_sequences,
+                        .n_tokens = how->n_tokens,
+                        .is_recorded = true,
                         .skips_weights = how->skips_weights};
   if (m->n_running == MA_MAX_NESTED_PASSES)
     return ma_fail(err, MA_UNSUPPORTED, "passes are nested more than %d deep", MA_MAX_NESTED_PASSES);
-  ma_pass pass = {.model = m, .spec = &m->spec, .request = &request, .arena = &m->arenas[m->n_running++],
-                  .B = how->n_sequences, .T = how->n_tokens, .is_recorded = true, .is_quiet = true, .x = ma_tensor_retain(x)};
+  ma_pass pass = {.model = m,
+                  .spec = &m->spec,
+                  .request = &request,
+                  .arena = &m->arenas[m->n_running++],
+                  .B = how->n_sequences,
+                  .T = how->n_tokens,
+                  .is_recorded = true,
+                  .is_quiet = true,
+                  .x = ma_tensor_retain(x)};
   MA_TRY(ma_pass_rotation(&pass, err));
   MA_TRY(ma_layer(&pass, how->layer, MA_AT_IN, err));
   MA_TRY(ma_model_check_files(m, err));
@@ -54,8 +63,10 @@ static ma_status layer_back(ma_node *node, const ma_tensor *g, ma_error *err) {
   const layer_how *how = ma_node_how(node);
   ma_tensor x = {0}, share = {0};
   if (ma_weights_n_writes(how->model->weights, how->layer) != how->n_writes)
-    return ma_fail(err, MA_BAD_ARGUMENT, "backward of layer %d: its weights were written to since, and it is to be computed again; "
-                   "write after backward", how->layer);
+    return ma_fail(err, MA_BAD_ARGUMENT,
+                   "backward of layer %d: its weights were written to since, and it is to be computed again; "
+                   "write after backward",
+                   how->layer);
   MA_TRY(ma_node_input_leaf(&x, node, 0, err));
   MA_TRY(run_again(how, &x, g, err));
   MA_TRY(ma_tensor_grad(&share, &x, err));
@@ -70,7 +81,10 @@ static const ma_rule layer_rule = {.name = "layer", .grad = layer_back, .drop = 
 
 ma_status ma_layer_recomputed(ma_pass *pass, int layer, ma_error *err) {
   ma_status st = MA_OK;
-  layer_how how = {.n_sequences = pass->B, .n_tokens = pass->T, .layer = layer, .skips_weights = pass->request->skips_weights,
+  layer_how how = {.n_sequences = pass->B,
+                   .n_tokens = pass->T,
+                   .layer = layer,
+                   .skips_weights = pass->request->skips_weights,
                    .n_writes = ma_weights_n_writes(pass->model->weights, layer)};
   ma_tensor in = pass->x, plain = pass->x;
   pass->x = (ma_tensor){0};
@@ -82,7 +96,8 @@ ma_status ma_layer_recomputed(ma_pass *pass, int layer, ma_error *err) {
   pass->is_recorded = true;
   if (st != MA_OK) goto done;
   how.model = ma_model_retain(pass->model);
-  st = ma_tape_record(&pass->x, &(ma_record){&layer_rule, 1, (const ma_tensor *const[]){&in}, 1, &how, sizeof how}, err);
+  st =
+      ma_tape_record(&pass->x, &(ma_record){&layer_rule, 1, (const ma_tensor *const[]){&in}, 1, &how, sizeof how}, err);
   if (st != MA_OK) ma_model_close(how.model);
 done:
   ma_tensor_release(&in);

@@ -7,11 +7,10 @@
 #include "base/memory.h"
 
 static const ma_field fields[] = {
-#define MA_INT(name, value, doc) {#name, NULL, doc, MA_FIELD_INT, offsetof(ma_spec, name)},
-#define MA_FLOAT(name, value, doc) {#name, NULL, doc, MA_FIELD_FLOAT, offsetof(ma_spec, name)},
-#define MA_BOOL(name, value, doc) {#name, NULL, doc, MA_FIELD_BOOL, offsetof(ma_spec, name)},
-#define MA_CHOICE(name, value, choices, doc) \
-  {#name, choices, doc, MA_FIELD_CHOICE, offsetof(ma_spec, name)},
+#define MA_INT(name, value, doc)             {#name, NULL, doc, MA_FIELD_INT, offsetof(ma_spec, name)},
+#define MA_FLOAT(name, value, doc)           {#name, NULL, doc, MA_FIELD_FLOAT, offsetof(ma_spec, name)},
+#define MA_BOOL(name, value, doc)            {#name, NULL, doc, MA_FIELD_BOOL, offsetof(ma_spec, name)},
+#define MA_CHOICE(name, value, choices, doc) {#name, choices, doc, MA_FIELD_CHOICE, offsetof(ma_spec, name)},
 #include "model/spec.def"
 #undef MA_INT
 #undef MA_FLOAT
@@ -24,9 +23,9 @@ const ma_field *ma_spec_field(size_t i) { return &fields[i]; }
 
 void ma_spec_defaults(ma_spec *spec) {
   *spec = (ma_spec){
-#define MA_INT(name, value, doc) .name = value,
-#define MA_FLOAT(name, value, doc) .name = value,
-#define MA_BOOL(name, value, doc) .name = value,
+#define MA_INT(name, value, doc)             .name = value,
+#define MA_FLOAT(name, value, doc)           .name = value,
+#define MA_BOOL(name, value, doc)            .name = value,
 #define MA_CHOICE(name, value, choices, doc) .name = value,
 #include "model/spec.def"
 #undef MA_INT
@@ -48,8 +47,8 @@ void ma_spec_release(ma_spec *spec) {
 /* Sizes stay below 2^31, so that the product of any two is an int64 and BLAS can take each. */
 static ma_status check_size(const char *name, int64_t value, int64_t most, ma_error *err) {
   if (value >= 1 && value <= most) return MA_OK;
-  return ma_fail(err, MA_BAD_FILE, "spec: %s = %lld must be between 1 and %lld", name,
-                 (long long)value, (long long)most);
+  return ma_fail(err, MA_BAD_FILE, "spec: %s = %lld must be between 1 and %lld", name, (long long)value,
+                 (long long)most);
 }
 
 static ma_status check_sizes(const ma_spec *s, ma_error *err) {
@@ -76,8 +75,7 @@ static ma_status check_numbers(const ma_spec *s, ma_error *err) {
   for (size_t i = 0; i < ma_spec_n_fields(); i++) {
     if (fields[i].kind != MA_FIELD_FLOAT) continue;
     double value = *(const double *)((const char *)s + fields[i].offset);
-    if (!isfinite(value))
-      return ma_fail(err, MA_BAD_FILE, "spec: %s is not a finite number", fields[i].name);
+    if (!isfinite(value)) return ma_fail(err, MA_BAD_FILE, "spec: %s is not a finite number", fields[i].name);
   }
   if (s->norm_eps < 0) return ma_fail(err, MA_BAD_FILE, "spec: norm_eps is negative");
   return MA_OK;
@@ -93,12 +91,11 @@ static ma_status check_ropes(const ma_spec *s, ma_error *err) {
   }
   for (int64_t l = 0; s->rope_of_layer && l < s->n_layers; l++) {
     if (s->rope_of_layer[l] < -1 || s->rope_of_layer[l] >= s->n_ropes)
-      return ma_fail(err, MA_BAD_FILE, "spec: layer %lld uses rope %d of %d", (long long)l,
-                     s->rope_of_layer[l], s->n_ropes);
+      return ma_fail(err, MA_BAD_FILE, "spec: layer %lld uses rope %d of %d", (long long)l, s->rope_of_layer[l],
+                     s->n_ropes);
   }
   for (int64_t l = 0; s->windows && l < s->n_layers; l++) {
-    if (s->windows[l] < 0)
-      return ma_fail(err, MA_BAD_FILE, "spec: layer %lld has a negative window", (long long)l);
+    if (s->windows[l] < 0) return ma_fail(err, MA_BAD_FILE, "spec: layer %lld has a negative window", (long long)l);
   }
   return MA_OK;
 }
@@ -111,8 +108,8 @@ ma_status ma_spec_check(const ma_spec *spec, ma_error *err) {
   if (spec->shared_norm && !(spec->parallel && spec->norm_before))
     return ma_fail(err, MA_BAD_FILE, "spec: shared_norm needs parallel and norm_before");
   if (spec->n_experts < 0 || spec->n_experts > MA_MAX_EXPERTS)
-    return ma_fail(err, MA_BAD_FILE, "spec: n_experts = %lld must be between 0 and %d",
-                   (long long)spec->n_experts, MA_MAX_EXPERTS);
+    return ma_fail(err, MA_BAD_FILE, "spec: n_experts = %lld must be between 0 and %d", (long long)spec->n_experts,
+                   MA_MAX_EXPERTS);
   if (spec->n_experts > 0 && (spec->n_experts_used < 1 || spec->n_experts_used > spec->n_experts))
     return ma_fail(err, MA_BAD_FILE, "spec: n_experts_used = %lld must be between 1 and n_experts = %lld",
                    (long long)spec->n_experts_used, (long long)spec->n_experts);
@@ -127,8 +124,8 @@ done:
 /* ---- derived ---- */
 
 ma_unary_kind ma_spec_activation(const ma_spec *spec) {
-  static const ma_unary_kind kinds[] = {MA_UNARY_gelu, MA_UNARY_gelu_tanh, MA_UNARY_silu,
-                                        MA_UNARY_relu, MA_UNARY_gelu_tanh};
+  static const ma_unary_kind kinds[] = {MA_UNARY_gelu, MA_UNARY_gelu_tanh, MA_UNARY_silu, MA_UNARY_relu,
+                                        MA_UNARY_gelu_tanh};
   return kinds[spec->activation];
 }
 

@@ -29,9 +29,9 @@ typedef struct ma_rotation {
 } ma_rotation;
 
 typedef struct ma_spec {
-#define MA_INT(name, value, doc) int64_t name;
-#define MA_FLOAT(name, value, doc) double name;
-#define MA_BOOL(name, value, doc) bool name;
+#define MA_INT(name, value, doc)             int64_t name;
+#define MA_FLOAT(name, value, doc)           double name;
+#define MA_BOOL(name, value, doc)            bool name;
 #define MA_CHOICE(name, value, choices, doc) int name;
 #include "model/spec.def"
 #undef MA_INT
@@ -50,7 +50,7 @@ typedef enum ma_field_kind { MA_FIELD_INT, MA_FIELD_FLOAT, MA_FIELD_BOOL, MA_FIE
 typedef struct ma_field {
   const char *name, *choices, *doc; /* choices: words separated by spaces, the value is their index */
   ma_field_kind kind;
-  size_t offset;                    /* in ma_spec */
+  size_t offset; /* in ma_spec */
 } ma_field;
 
 size_t ma_spec_n_fields(void);

@@ -23,8 +23,7 @@ static uint32_t *row_of(ma_visitors *v, ma_place place) {
   return &v->watched[place.layer < 0 ? v->n_layers : place.layer];
 }
 
-ma_status ma_visitors_attach(ma_visitors *v, ma_visitor *visitor, const ma_place *places, size_t n,
-                             ma_error *err) {
+ma_status ma_visitors_attach(ma_visitors *v, ma_visitor *visitor, const ma_place *places, size_t n, ma_error *err) {
   size_t wanted = v->n_stands + n;
   if (wanted > v->capacity) {
     ma_status st = ma_resize((void **)&v->stands, 2 * wanted, sizeof *v->stands, err);
@@ -63,8 +62,7 @@ static ma_status show(ma_visitor *visitor, const ma_tensor *x, const ma_at *at, 
   ma_tensor lent = *x;
   lent.storage = NULL;
   lent.is_detached = true;
-  MA_TRY(ma_storage_lend(&lent.storage, x->storage->device, x->storage->data, x->storage->bytes,
-                         at->name, err));
+  MA_TRY(ma_storage_lend(&lent.storage, x->storage->device, x->storage->data, x->storage->bytes, at->name, err));
   visitor->is_visiting = true;
   st = visitor->visit(visitor, &lent, at, err);
   visitor->is_visiting = false;

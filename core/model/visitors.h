@@ -36,14 +36,13 @@ typedef struct ma_visitors {
   uint32_t *watched; /* [n_layers + 1] a bit a point; the last row is for points outside the layers */
   ma_stand *stands;
   size_t n_stands, capacity;
-  int n_walks;       /* visits in progress: entries may not move */
+  int n_walks; /* visits in progress: entries may not move */
 } ma_visitors;
 
 ma_status ma_visitors_init(ma_visitors *v, int n_layers, ma_error *err);
 void ma_visitors_close(ma_visitors *v);
 /* Puts `visitor` (borrowed until detached) on each of the places; all or none. */
-ma_status ma_visitors_attach(ma_visitors *v, ma_visitor *visitor, const ma_place *places, size_t n,
-                             ma_error *err);
+ma_status ma_visitors_attach(ma_visitors *v, ma_visitor *visitor, const ma_place *places, size_t n, ma_error *err);
 void ma_visitors_detach(ma_visitors *v, ma_visitor *visitor);
 
 /* Whether anybody stands there: one bit test. */

@@ -13,8 +13,8 @@
 #include "tensor/tape.h"
 
 typedef struct bound {
-  ma_tensor stored; /* the checkpoint's */
-  ma_tensor wide;   /* f32 (see weights.h), made at first use; empty before, or when `stored` serves as it is */
+  ma_tensor stored;  /* the checkpoint's */
+  ma_tensor wide;    /* f32 (see weights.h), made at first use; empty before, or when `stored` serves as it is */
   unsigned n_writes; /* of `stored`, when `wide` was made */
   bool is_followed;  /* recorded passes go back to it */
 } bound;
@@ -26,15 +26,15 @@ struct ma_weights {
   bound global[MA_N_SLOTS];
   bound (*layers)[MA_N_SLOTS];      /* [n_layers] */
   bound (*experts)[N_EXPERT_SLOTS]; /* [n_layers n_experts] */
-  ma_dtype dtype;              /* the model's */
-  size_t wide_bytes;           /* what keeping all f32 copies of matrices takes */
-  size_t foreign_bytes;        /* what keeping those takes, in the model's dtype, that are stored in another */
+  ma_dtype dtype;                   /* the model's */
+  size_t wide_bytes;                /* what keeping all f32 copies of matrices takes */
+  size_t foreign_bytes;             /* what keeping those takes, in the model's dtype, that are stored in another */
   bool keeps_wide;
 };
 
 static const ma_slot_info slots[MA_N_SLOTS] = {
-#define MA_SLOT(constant, name, shape) {name, shape, MA_PER_MODEL},
-#define MA_LAYER_SLOT(constant, name, shape) {name, shape, MA_PER_LAYER},
+#define MA_SLOT(constant, name, shape)        {name, shape, MA_PER_MODEL},
+#define MA_LAYER_SLOT(constant, name, shape)  {name, shape, MA_PER_LAYER},
 #define MA_EXPERT_SLOT(constant, name, shape) {name, shape, MA_PER_EXPERT},
 #include "model/slots.def"
 #undef MA_SLOT
@@ -197,8 +197,7 @@ static bool parse_slot(const char *name, ma_slot *slot, int *layer, int *expert)
 }
 
 /* Whether the dims of `t` are those of the slot, leading ones possibly split. */
-static ma_status check_shape(const ma_weights *w, ma_slot slot, const char *name, const ma_tensor *t,
-                             ma_error *err) {
+static ma_status check_shape(const ma_weights *w, ma_slot slot, const char *name, const ma_tensor *t, ma_error *err) {
   int64_t want[2];
   int n = 0;
   for (const char *c = slots[slot].shape; *c; c++)
@@ -246,14 +245,11 @@ ma_status ma_weights_bind(ma_weights *w, const char *name, const ma_tensor *t, m
 /* ---- widening ---- */
 
 static bool is_matrix(ma_slot slot) {
-  return strchr(slots[slot].shape, ' ') && slot != MA_SLOT_ATTN_EXTRA_KEY &&
-         slot != MA_SLOT_ATTN_EXTRA_VALUE;
+  return strchr(slots[slot].shape, ' ') && slot != MA_SLOT_ATTN_EXTRA_KEY && slot != MA_SLOT_ATTN_EXTRA_VALUE;
 }
 
 /* Rows of the token embedding are picked and widened one by one, never as a whole. */
-static bool is_picked(ma_slot slot) {
-  return slot == MA_SLOT_EMBED_TOKENS || slot == MA_SLOT_EMBED_POSITIONS;
-}
+static bool is_picked(ma_slot slot) { return slot == MA_SLOT_EMBED_TOKENS || slot == MA_SLOT_EMBED_POSITIONS; }
 
 /* Has to be rounded to the model's dtype first. */
 static bool is_foreign(const ma_weights *w, const ma_tensor *t) { return w->dtype != MA_F32 && t->dtype != w->dtype; }
@@ -282,8 +278,7 @@ static size_t wide_bytes_of(const ma_weights *w, const bound *b, ma_slot slot) {
   return serves_as_is(w, t, dtype) ? 0 : (size_t)ma_tensor_count(t) * ma_dtype_describe(dtype)->bytes;
 }
 
-static ma_status check_filled(const ma_weights *w, const bound *b, ma_slot slot, int64_t index,
-                              ma_error *err) {
+static ma_status check_filled(const ma_weights *w, const bound *b, ma_slot slot, int64_t index, ma_error *err) {
   long long at = index, n_experts = w->spec->n_experts;
   const char *name = slots[slot].name;
   if (slot_need(w->spec, slot) != NEED_IT || b->stored.storage) return MA_OK;
@@ -326,7 +321,8 @@ static ma_status convert(const ma_weights *w, ma_tensor *out, const ma_tensor *s
 }
 
 /* [rows, last dim], or flat. */
-static ma_status reshape_as_slot(const ma_weights *w, ma_tensor *out, const ma_tensor *copy, ma_slot slot, ma_error *err) {
+static ma_status reshape_as_slot(const ma_weights *w, ma_tensor *out, const ma_tensor *copy, ma_slot slot,
+                                 ma_error *err) {
   int64_t matrix[2] = {-1, copy->shape[copy->n_dims > 0 ? copy->n_dims - 1 : 0]}, flat[1] = {-1};
   bool heads = slot == MA_SLOT_ATTN_EXTRA_KEY || slot == MA_SLOT_ATTN_EXTRA_VALUE;
   if (heads) matrix[1] = w->spec->d_head;

@@ -1,8 +1,8 @@
 /* Weights: the checkpoint's tensors, bound to the slots of slots.def that the spec asks for.
  *
- * A bound tensor is a view of the mapped file, or of its copy on the model's device.  Stored types other than f32, and views that a GEMM cannot
- * take, are widened next to the product that uses them; where all of them fit in `wide_budget` bytes as
- * f32, each is widened once instead, at its first use, and kept.
+ * A bound tensor is a view of the mapped file, or of its copy on the model's device.  Stored types other than f32,
+ * and views that a GEMM cannot take, are widened next to the product that uses them; where all of them fit in
+ * `wide_budget` bytes as f32, each is widened once instead, at its first use, and kept.
  *
  * A model of 16 bits has its weights rounded to its dtype.  What the checkpoint stores in another is converted at
  * its first use, as PyTorch does when it loads, and kept: as f32 within the budget, else in the model's dtype.  On devices that
@@ -15,8 +15,8 @@
 
 typedef enum ma_slot {
 #define MA_SLOT(constant, name, shape) MA_SLOT_##constant,
-#define MA_LAYER_SLOT MA_SLOT
-#define MA_EXPERT_SLOT MA_SLOT
+#define MA_LAYER_SLOT                  MA_SLOT
+#define MA_EXPERT_SLOT                 MA_SLOT
 #include "model/slots.def"
 #undef MA_SLOT
 #undef MA_LAYER_SLOT

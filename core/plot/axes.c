@@ -169,9 +169,7 @@ void ma_axis_draw(const ma_axis *a, ma_canvas *canvas, ma_box box, bool at_right
     ma_label label = tick_label(tick);
     double at = ma_axis_place(a, tick->at), edge = at_right ? box.right : box.left;
     if (tick->is_hidden || !has_text(tick)) continue;
-    if (a->is_vertical)
-      ma_text_put(canvas, &label, edge + sign * (length + gap), at, style);
-    else
-      ma_text_put(canvas, &label, at + (a->angle == SLANT ? 0.4 * a->size : 0), box.bottom + length + gap, style);
+    if (a->is_vertical) ma_text_put(canvas, &label, edge + sign * (length + gap), at, style);
+    else ma_text_put(canvas, &label, at + (a->angle == SLANT ? 0.4 * a->size : 0), box.bottom + length + gap, style);
   }
 }

@@ -82,12 +82,9 @@ static double height(const scene *s, double value) { return (value - s->z_low) /
 /* The number at a mark of the z axis: whole from a hundred on. */
 static void height_text(char text[MA_NUMBER_TEXT], double value) {
   double size = fabs(value);
-  if (size == 0)
-    ma_fixed_text(text, 0, 0);
-  else if (size >= 1e6 || size < 0.01)
-    ma_number_text(text, value);
-  else
-    ma_fixed_text(text, value, size >= 100 ? 0 : size >= 10 ? 1 : 2);
+  if (size == 0) ma_fixed_text(text, 0, 0);
+  else if (size >= 1e6 || size < 0.01) ma_number_text(text, value);
+  else ma_fixed_text(text, value, size >= 100 ? 0 : size >= 10 ? 1 : 2);
 }
 
 /* 0, half and maximum; where there are negative values minimum, 0 and maximum. */

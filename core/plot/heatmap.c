@@ -138,10 +138,8 @@ static void heatmap_draw(const ma_mark *mark, ma_canvas *canvas, const ma_frame 
   const ma_heatmap *h = (const ma_heatmap *)mark;
   ma_axis colors;
   fit_colors(h, canvas, &colors, 1, 0);
-  if (are_large(h, canvas, f))
-    draw_rectangles(h, canvas, f, &colors);
-  else
-    draw_image(h, canvas, f, &colors);
+  if (are_large(h, canvas, f)) draw_rectangles(h, canvas, f, &colors);
+  else draw_image(h, canvas, f, &colors);
   ma_axis_release(&colors);
 }
 

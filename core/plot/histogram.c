@@ -23,10 +23,8 @@ static void find_range(const ma_numbers *values, double *low, double *high, ma_s
   if (!(least <= most)) least = scale == MA_SCALE_LOG ? 1 : 0, most = least + 1;
   if (isnan(*low)) *low = fmax(least, -1e300);
   if (isnan(*high)) *high = fmin(most, 1e300);
-  if (*low == *high && scale == MA_SCALE_LOG)
-    *low /= 2, *high *= 2;
-  else if (*low == *high)
-    *low -= 0.5 * fmax(1, fabs(*low)), *high += 0.5 * fmax(1, fabs(*high));
+  if (*low == *high && scale == MA_SCALE_LOG) *low /= 2, *high *= 2;
+  else if (*low == *high) *low -= 0.5 * fmax(1, fabs(*low)), *high += 0.5 * fmax(1, fabs(*high));
 }
 
 ma_status ma_histogram_count(ma_histogram *out, const ma_numbers *values, int n_bins, double low, double high,
@@ -85,10 +83,8 @@ static void histogram_draw(const ma_mark *mark, ma_canvas *canvas, const ma_fram
     /* Thin lines part the bins where there is room for them. */
     if (right - left > 4 * canvas->scale) cairo_set_source_rgb(cr, 1, 1, 1);
     ma_set_stroke(canvas, MA_STROKE_SOLID, 0.4);
-    if (h->alpha == 1)
-      cairo_stroke(cr);
-    else
-      cairo_new_path(cr);
+    if (h->alpha == 1) cairo_stroke(cr);
+    else cairo_new_path(cr);
   }
 }
 

@@ -69,10 +69,8 @@ static void draw_band(ma_canvas *canvas, const ma_frame *f, const ma_line *line)
 
 /* Draws on, and by pieces: cairo takes long over long paths that cross themselves. */
 static void go_to(ma_canvas *canvas, point_run *run, double x, double y) {
-  if (run->n++ == 0)
-    cairo_move_to(canvas->cr, x, y);
-  else
-    cairo_line_to(canvas->cr, x, y);
+  if (run->n++ == 0) cairo_move_to(canvas->cr, x, y);
+  else cairo_line_to(canvas->cr, x, y);
   if (run->n % 500 != 0 || run->is_dashed) return;
   cairo_stroke(canvas->cr);
   cairo_move_to(canvas->cr, x, y);

@@ -83,10 +83,8 @@ static void add_room(ma_axis *a, const ma_span *span) {
   double length = fabs(a->to - a->from), low = scaled(a, a->low), high = scaled(a, a->high);
   double part = span->is_exact ? 0 : 0.045, range = high - low;
   double below = isnan(span->base) ? part : 0, above = part;
-  if (!isnan(span->base) && span->base >= a->high)
-    below = part, above = 0; /* bars that hang */
-  else if (!isnan(span->base) && a->low < span->base)
-    below = part;
+  if (!isnan(span->base) && span->base >= a->high) below = part, above = 0; /* bars that hang */
+  else if (!isnan(span->base) && a->low < span->base) below = part;
   if (span->room_low > 0) below = fmax(below, fmin(0.4, span->room_low / length));
   if (span->room_high > 0) above = fmax(above, fmin(0.4, span->room_high / length));
   double whole = range / (1 - below - above);
@@ -102,8 +100,7 @@ static void set_range(ma_axis *a, const ma_span *span, const ma_axis_options *op
   /* Bars stand on 0; on a log scale on what is a bit lower than the least of them. */
   if (!isnan(span->base) && is_log)
     a->low = fmin(a->low, span->base > 0 ? span->base : a->low / fmin(fmax(pow(a->high / a->low, 0.25), 1.5), 10));
-  else if (!isnan(span->base))
-    a->low = fmin(a->low, span->base), a->high = fmax(a->high, span->base);
+  else if (!isnan(span->base)) a->low = fmin(a->low, span->base), a->high = fmax(a->high, span->base);
   if (!(a->high - a->low > 1e-12 * fmax(fabs(a->low), fabs(a->high)))) {
     /* One value, as far as ticks can tell: room on both sides of it. */
     double value = a->low, room = value == 0 ? 1 : fabs(value) * 0.5;
@@ -160,10 +157,8 @@ static void linear_ticks(ma_axis *a, ma_canvas *canvas, bool integers, int wante
     double at = first + k == 0 ? 0 : (first + k) * step;
     ma_tick *tick = add_tick(a, canvas, at);
     if (!tick) return;
-    if (is_long && at != 0)
-      ma_power_text(tick->text, at / pow(10, exponent), places < 9 ? places : 9, exponent);
-    else
-      ma_fixed_text(tick->text, at, places < 20 && at != 0 ? places : 0);
+    if (is_long && at != 0) ma_power_text(tick->text, at / pow(10, exponent), places < 9 ? places : 9, exponent);
+    else ma_fixed_text(tick->text, at, places < 20 && at != 0 ? places : 0);
   }
 }
 
@@ -171,10 +166,8 @@ static void linear_ticks(ma_axis *a, ma_canvas *canvas, bool integers, int wante
 static void power_tick(ma_axis *a, ma_canvas *canvas, double digit, int exponent, bool is_plain) {
   ma_tick *tick = add_tick(a, canvas, digit * pow(10, exponent));
   if (!tick) return;
-  if (is_plain)
-    ma_fixed_text(tick->text, tick->at, exponent < 0 ? -exponent : 0);
-  else
-    ma_power_text(tick->text, digit, 0, exponent);
+  if (is_plain) ma_fixed_text(tick->text, tick->at, exponent < 0 ? -exponent : 0);
+  else ma_power_text(tick->text, digit, 0, exponent);
 }
 
 static bool decades_are_plain(double low, double high) { return low >= 0.9e-3 && high < 1.1e5; }
@@ -200,8 +193,7 @@ static void log_ticks(ma_axis *a, ma_canvas *canvas, int wanted) {
       double value = digit * pow(10, e);
       bool is_named = digit == 1 ? e % every == 0 : last - first < 2 && (digit == 2 || digit == 5);
       if (!is_inside(a, value)) continue;
-      if (is_named)
-        power_tick(a, canvas, digit, e, is_plain);
+      if (is_named) power_tick(a, canvas, digit, e, is_plain);
       else if (every == 1 && last - first < 8) {
         ma_tick *tick = add_tick(a, canvas, value);
         if (tick) tick->is_minor = true;
@@ -249,12 +241,8 @@ void ma_axis_range(ma_axis *a, ma_canvas *canvas, const ma_span *span, const ma_
   const ma_ticks *named = options->ticks.n > 0 ? &options->ticks : span->ticks;
   set_range(a, span, options);
   a->n_ticks = 0;
-  if (named)
-    named_ticks(a, canvas, named);
-  else if (a->scale == MA_SCALE_LOG)
-    log_ticks(a, canvas, wanted);
-  else if (a->scale == MA_SCALE_SYMLOG)
-    symlog_ticks(a, canvas, wanted);
-  else
-    linear_ticks(a, canvas, span->has_integers, wanted);
+  if (named) named_ticks(a, canvas, named);
+  else if (a->scale == MA_SCALE_LOG) log_ticks(a, canvas, wanted);
+  else if (a->scale == MA_SCALE_SYMLOG) symlog_ticks(a, canvas, wanted);
+  else linear_ticks(a, canvas, span->has_integers, wanted);
 }

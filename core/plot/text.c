@@ -45,12 +45,9 @@ static void spell_visible(spelling *s, const char *text) {
     size_t n = ma_utf8_sequence(text, left);
     /* U+0080 to U+009F are controls as well. */
     bool is_control = (c < 0x20 && c != '\n') || c == 0x7F || (c == 0xC2 && n == 2 && (unsigned char)text[1] < 0xA0);
-    if (n == 0 || (is_control && n == 1))
-      is_whole = spell_byte(s, c), n = 1;
-    else if (is_control)
-      is_whole = spell_byte(s, (unsigned char)text[1]);
-    else
-      is_whole = spell(s, text, n);
+    if (n == 0 || (is_control && n == 1)) is_whole = spell_byte(s, c), n = 1;
+    else if (is_control) is_whole = spell_byte(s, (unsigned char)text[1]);
+    else is_whole = spell(s, text, n);
     text += n;
     left -= n;
   }
@@ -176,10 +173,8 @@ void ma_power_text(char text[MA_NUMBER_TEXT], double mantissa, int decimals, int
   char number[16];
   bool is_power = fabs(mantissa) == 1 && decimals == 0;
   ma_fixed_text(text, mantissa, decimals);
-  if (is_power)
-    text[strlen(text) - 1] = '\0';
-  else
-    strcat(text, "\xC3\x97");
+  if (is_power) text[strlen(text) - 1] = '\0';
+  else strcat(text, "\xC3\x97");
   strcat(text, "10");
   if (exponent < 0) strcat(text, "\xE2\x81\xBB");
   snprintf(number, sizeof number, "%d", exponent < 0 ? -exponent : exponent);

@@ -10,8 +10,8 @@ static ma_status check_pair(ma_op *op, const ma_tensor *q, const ma_tensor *k) {
   MA_TRY(ma_op_plain(op, q));
   MA_TRY(ma_op_plain(op, k));
   bool fits = q->n_dims == 4 && k->n_dims == 4 && q->shape[0] == k->shape[0] && q->shape[3] == k->shape[3] &&
-              q->shape[1] <= k->shape[1] && k->shape[2] > 0 && q->shape[2] % k->shape[2] == 0 &&
-              q->dtype == MA_F32 && k->dtype == MA_F32;
+              q->shape[1] <= k->shape[1] && k->shape[2] > 0 && q->shape[2] % k->shape[2] == 0 && q->dtype == MA_F32 &&
+              k->dtype == MA_F32;
   if (!fits) MA_TRY(ma_op_misfit(op, q, k));
 done:
   return st;
@@ -101,7 +101,8 @@ done:
 /* [B H d] of zeros, for the share of an extra key or value. */
 static ma_status make_extra(ma_tensor *out, ma_tensor **at, const ma_tensor *extra, int64_t n_batch, ma_error *err) {
   if (!extra) return MA_OK;
-  ma_status st = ma_tensor_new(out, ma_tensor_device(extra), MA_F32, 3, (int64_t[3]){n_batch, extra->shape[0], extra->shape[1]}, err);
+  ma_status st = ma_tensor_new(out, ma_tensor_device(extra), MA_F32, 3,
+                               (int64_t[3]){n_batch, extra->shape[0], extra->shape[1]}, err);
   if (st == MA_OK) st = ma_fill(out, 0, err);
   *at = out;
   return st;
@@ -112,7 +113,8 @@ static ma_status check_shares(ma_op *op, ma_tensor *const *out, const ma_tensor 
     if (!out[i]) continue;
     ma_status st = ma_op_input(op, out[i]);
     if (st != MA_OK) return st;
-    bool fits = out[i]->dtype == MA_F32 && ma_tensor_is_contiguous(out[i]) && (!like[i] || ma_tensor_same_shape(out[i], like[i]));
+    bool fits = out[i]->dtype == MA_F32 && ma_tensor_is_contiguous(out[i]) &&
+                (!like[i] || ma_tensor_same_shape(out[i], like[i]));
     if (!fits) return ma_op_misfit(op, out[i], like[i] ? like[i] : out[i]);
     ma_storage_written(out[i]->storage);
   }
@@ -151,8 +153,9 @@ done:
   return st;
 }
 
-ma_status ma_attention_scores_grad(ma_tensor *const *out, const ma_tensor *q, const ma_tensor *k, const ma_tensor *scores,
-                                   const ma_attention_how *how, const ma_tensor *g, ma_error *err) {
+ma_status ma_attention_scores_grad(ma_tensor *const *out, const ma_tensor *q, const ma_tensor *k,
+                                   const ma_tensor *scores, const ma_attention_how *how, const ma_tensor *g,
+                                   ma_error *err) {
   ma_op op = ma_op_begin("attention_scores_grad", out[0], err);
   ma_status st = MA_OK;
   MA_TRY(check_pair(&op, q, k));
@@ -189,7 +192,8 @@ ma_status ma_attention_mix_grad(ma_tensor *const *out, const ma_tensor *probs, c
   MA_TRY(ma_op_plain(&op, v));
   MA_TRY(ma_op_plain(&op, g));
   bool fits = g->n_dims == 4 && probs->n_dims == 4 && v->n_dims == 4 && g->shape[0] == probs->shape[0] &&
-              g->shape[1] == probs->shape[2] && g->shape[2] == probs->shape[1] && g->shape[3] == v->shape[3] && g->dtype == MA_F32;
+              g->shape[1] == probs->shape[2] && g->shape[2] == probs->shape[1] && g->shape[3] == v->shape[3] &&
+              g->dtype == MA_F32;
   if (!fits) MA_TRY(ma_op_misfit(&op, probs, g));
   MA_TRY(check_shares(&op, out, (const ma_tensor *const[]){probs, v, NULL}, 3));
   MA_TRY(ma_op_run(&op, attention_mix_grad, out, probs, v, how, g, err));
@@ -214,7 +218,8 @@ done:
   return st;
 }
 
-static const ma_rule attention_rule = {.name = "attention", .grad = attention_back}, scores_rule = {.name = "attention_scores", .grad = scores_back},
+static const ma_rule attention_rule = {.name = "attention", .grad = attention_back},
+                     scores_rule = {.name = "attention_scores", .grad = scores_back},
                      mix_rule = {.name = "attention_mix", .grad = mix_back};
 
 /* ---- the operations ---- */
@@ -243,8 +248,7 @@ done:
 }
 
 ma_status ma_attention_and_tally(ma_tensor *out, ma_tensor *received, ma_tensor *entropy, const ma_tensor *q,
-                                 const ma_tensor *k, const ma_tensor *v, const ma_attention_how *how,
-                                 ma_error *err) {
+                                 const ma_tensor *k, const ma_tensor *v, const ma_attention_how *how, ma_error *err) {
   const char *name = "attention_and_tally";
   ma_op op = ma_op_begin(name, out, err), second = ma_op_begin(name, received, err),
         third = ma_op_begin(name, entropy, err);
@@ -263,8 +267,8 @@ done:
   return ma_op_end(&op, st);
 }
 
-ma_status ma_attention_scores(ma_tensor *out, const ma_tensor *q, const ma_tensor *k,
-                              const ma_attention_how *how, ma_error *err) {
+ma_status ma_attention_scores(ma_tensor *out, const ma_tensor *q, const ma_tensor *k, const ma_attention_how *how,
+                              ma_error *err) {
   ma_op op = ma_op_begin("attention_scores", out, err);
   ma_status st = MA_OK;
   MA_TRY(check_pair(&op, q, k));
@@ -278,8 +282,8 @@ done:
   return ma_op_end(&op, st);
 }
 
-ma_status ma_attention_mix(ma_tensor *out, const ma_tensor *probs, const ma_tensor *v,
-                           const ma_attention_how *how, ma_error *err) {
+ma_status ma_attention_mix(ma_tensor *out, const ma_tensor *probs, const ma_tensor *v, const ma_attention_how *how,
+                           ma_error *err) {
   ma_op op = ma_op_begin("attention_mix", out, err);
   ma_status st = MA_OK;
   MA_TRY(ma_op_plain(&op, probs));

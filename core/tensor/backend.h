@@ -18,7 +18,7 @@ typedef struct ma_kernels {
 } ma_kernels;
 
 typedef struct ma_backend {
-  const char *name; /* "cpu", "cuda" */
+  const char *name;       /* "cpu", "cuda" */
   bool multiplies_16_bit; /* linear of two tensors of one 16-bit type is faster than in f32 (and sums in f32) */
   ma_status (*alloc)(ma_device *device, void **out, size_t bytes, ma_error *err);
   void (*free)(ma_device *device, void *data);

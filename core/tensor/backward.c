@@ -204,8 +204,10 @@ static ma_status collect(list *found, ma_node *root, ma_error *err) {
   for (size_t at = 0; at < found->n; at++) {
     ma_node *node = found->nodes[at];
     if (node->is_spent)
-      return ma_fail(err, MA_BAD_ARGUMENT, "backward has already gone through this (%s), and what it needs is freed; "
-                     "the first backward wants {keep = true}", node->rule->name);
+      return ma_fail(err, MA_BAD_ARGUMENT,
+                     "backward has already gone through this (%s), and what it needs is freed; "
+                     "the first backward wants {keep = true}",
+                     node->rule->name);
     for (int i = 0; i < node->n_inputs; i++) {
       ma_node *parent = node->kept[i].node;
       if (!parent || !parent->rule) continue;
@@ -252,8 +254,10 @@ static ma_status check_saved(const ma_node *node, ma_error *err) {
   for (int i = 0; i <= node->n_inputs; i++) {
     const ma_kept *k = &node->kept[i];
     if (!k->tensor.storage || k->tensor.storage->n_writes == k->n_writes) continue;
-    return ma_fail(err, MA_BAD_ARGUMENT, "backward of %s: a tensor that it needs was written to since (off the tape); write "
-                   "after backward, or to a clone()", node->rule->name);
+    return ma_fail(err, MA_BAD_ARGUMENT,
+                   "backward of %s: a tensor that it needs was written to since (off the tape); write "
+                   "after backward, or to a clone()",
+                   node->rule->name);
   }
   return MA_OK;
 }
@@ -307,7 +311,8 @@ ma_status ma_backward(const ma_tensor *loss, const ma_tensor *seed, bool keeps, 
     return ma_fail(err, MA_BAD_ARGUMENT, "backward: this tensor depends on nothing that requires a gradient");
   ma_node *root = loss->storage->node;
   if (!seed && ma_tensor_count(loss) != 1)
-    return ma_fail(err, MA_BAD_ARGUMENT, "backward wants one number, this tensor has %lld; or give it a gradient to begin with",
+    return ma_fail(err, MA_BAD_ARGUMENT,
+                   "backward wants one number, this tensor has %lld; or give it a gradient to begin with",
                    (long long)ma_tensor_count(loss));
   if (seed && !ma_tensor_same_shape(seed, loss))
     return ma_fail(err, MA_BAD_ARGUMENT, "backward: the gradient to begin with is not shaped as the tensor");
@@ -342,7 +347,8 @@ ma_status ma_tensor_grad(ma_tensor *out, const ma_tensor *t, ma_error *err) {
 }
 
 ma_status ma_tensor_keep_grad(const ma_tensor *t, ma_error *err) {
-  if (!ma_tensor_is_tracked(t)) return ma_fail(err, MA_BAD_ARGUMENT, "keep_grad: this tensor depends on nothing that requires a gradient");
+  if (!ma_tensor_is_tracked(t))
+    return ma_fail(err, MA_BAD_ARGUMENT, "keep_grad: this tensor depends on nothing that requires a gradient");
   t->storage->node->keeps_grad = true;
   return MA_OK;
 }

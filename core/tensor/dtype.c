@@ -16,8 +16,8 @@ bool ma_dtype_parse(ma_dtype *out, const char *name) {
     const char *name;
     ma_dtype dtype;
   } others[] = {
-      {"float32", MA_F32}, {"float", MA_F32}, {"float16", MA_F16}, {"half", MA_F16},
-      {"bfloat16", MA_BF16}, {"int32", MA_I32}, {"int64", MA_I64}, {"long", MA_I64}, {"uint8", MA_U8},
+      {"float32", MA_F32}, {"float", MA_F32}, {"float16", MA_F16}, {"half", MA_F16}, {"bfloat16", MA_BF16},
+      {"int32", MA_I32},   {"int64", MA_I64}, {"long", MA_I64},    {"uint8", MA_U8},
   };
   char lower[16] = "";
   if (strncmp(name, "torch.", 6) == 0) name += 6;

@@ -7,19 +7,19 @@
 #include <stdint.h>
 
 /* MA_DTYPE(constant, name, elements a block, bytes a block) */
-#define MA_DTYPES(MA_DTYPE)     \
-  MA_DTYPE(F32, "f32", 1, 4)    \
-  MA_DTYPE(F16, "f16", 1, 2)    \
-  MA_DTYPE(BF16, "bf16", 1, 2)  \
-  MA_DTYPE(I32, "i32", 1, 4)    \
-  MA_DTYPE(I64, "i64", 1, 8)    \
-  MA_DTYPE(U8, "u8", 1, 1)      \
-  MA_DTYPE(Q4_0, "q4_0", 32, 18) \
-  MA_DTYPE(Q4_1, "q4_1", 32, 20) \
-  MA_DTYPE(Q5_0, "q5_0", 32, 22) \
-  MA_DTYPE(Q5_1, "q5_1", 32, 24) \
-  MA_DTYPE(Q8_0, "q8_0", 32, 34) \
-  MA_DTYPE(Q2_K, "q2_k", 256, 84) \
+#define MA_DTYPES(MA_DTYPE)        \
+  MA_DTYPE(F32, "f32", 1, 4)       \
+  MA_DTYPE(F16, "f16", 1, 2)       \
+  MA_DTYPE(BF16, "bf16", 1, 2)     \
+  MA_DTYPE(I32, "i32", 1, 4)       \
+  MA_DTYPE(I64, "i64", 1, 8)       \
+  MA_DTYPE(U8, "u8", 1, 1)         \
+  MA_DTYPE(Q4_0, "q4_0", 32, 18)   \
+  MA_DTYPE(Q4_1, "q4_1", 32, 20)   \
+  MA_DTYPE(Q5_0, "q5_0", 32, 22)   \
+  MA_DTYPE(Q5_1, "q5_1", 32, 24)   \
+  MA_DTYPE(Q8_0, "q8_0", 32, 34)   \
+  MA_DTYPE(Q2_K, "q2_k", 256, 84)  \
   MA_DTYPE(Q3_K, "q3_k", 256, 110) \
   MA_DTYPE(Q4_K, "q4_k", 256, 144) \
   MA_DTYPE(Q5_K, "q5_k", 256, 176) \
@@ -29,7 +29,7 @@ typedef enum ma_dtype {
 #define MA_DTYPE(constant, name, block, bytes) MA_##constant,
   MA_DTYPES(MA_DTYPE)
 #undef MA_DTYPE
-  MA_N_DTYPES
+      MA_N_DTYPES
 } ma_dtype;
 
 typedef struct ma_dtype_info {

@@ -124,8 +124,8 @@ ma_status ma_quantize(ma_tensor *out, const ma_tensor *a, double scale, int64_t 
   if (!((float)scale > 0 && isfinite((float)scale)))
     MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "quantize: the scale is %g; it should be finite and above 0", scale));
   if (levels < 1 || levels > MOST_LEVELS)
-    MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "quantize: %lld levels on each side of 0; 1 to %d are possible", (long long)levels,
-                   MOST_LEVELS));
+    MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "quantize: %lld levels on each side of 0; 1 to %d are possible",
+                   (long long)levels, MOST_LEVELS));
   MA_TRY(ma_op_output(&op, a->dtype, a->n_dims, a->shape));
   MA_TRY(ma_op_run(&op, quantize, op.out, a, scale, levels, err));
   MA_TRY(ma_op_record(&op, &quantize_rule, 0, NULL, 0, a));
@@ -179,7 +179,8 @@ ma_status ma_binary_grad(ma_tensor *out, ma_binary_kind kind, int side, const ma
   MA_TRY(ma_op_plain(&op, b));
   MA_TRY(ma_op_plain(&op, g));
   MA_TRY(ma_op_broadcast(&op, &n_dims, shape, a, b));
-  if (n_dims != g->n_dims || memcmp(shape, g->shape, (size_t)n_dims * sizeof *shape) != 0) MA_TRY(ma_op_misfit(&op, a, g));
+  if (n_dims != g->n_dims || memcmp(shape, g->shape, (size_t)n_dims * sizeof *shape) != 0)
+    MA_TRY(ma_op_misfit(&op, a, g));
   MA_TRY(ma_op_output(&op, MA_F32, n_dims, shape));
   MA_TRY(ma_op_run(&op, binary_grad, op.out, kind, side, a, b, g, err));
 done:
@@ -214,8 +215,7 @@ static unsigned binary_reads(ma_binary_kind kind, const ma_tensor *a, const ma_t
   return 3;
 }
 
-ma_status ma_binary(ma_tensor *out, ma_binary_kind kind, const ma_tensor *a, const ma_tensor *b,
-                    ma_error *err) {
+ma_status ma_binary(ma_tensor *out, ma_binary_kind kind, const ma_tensor *a, const ma_tensor *b, ma_error *err) {
   ma_op op = ma_op_begin(ma_binary_name(kind), out, err);
   ma_status st = MA_OK;
   int n_dims;
@@ -252,8 +252,7 @@ done:
 
 static const ma_rule where_rule = {.name = "where", .grad = where_back};
 
-ma_status ma_where(ma_tensor *out, const ma_tensor *condition, const ma_tensor *a, const ma_tensor *b,
-                   ma_error *err) {
+ma_status ma_where(ma_tensor *out, const ma_tensor *condition, const ma_tensor *a, const ma_tensor *b, ma_error *err) {
   ma_op op = ma_op_begin("where", out, err);
   ma_status st = MA_OK;
   int n_dims;
@@ -271,8 +270,8 @@ done:
   return ma_op_end(&op, st);
 }
 
-ma_status ma_randomize(ma_tensor *out, ma_random_kind kind, double low, double high,
-                       ma_random *generator, ma_error *err) {
+ma_status ma_randomize(ma_tensor *out, ma_random_kind kind, double low, double high, ma_random *generator,
+                       ma_error *err) {
   ma_op op = ma_op_begin("randomize", out, err);
   ma_status st = MA_OK;
   MA_TRY(ma_op_overwrite(&op));
@@ -369,8 +368,7 @@ ma_status ma_concat(ma_tensor *out, const ma_tensor *const *parts, int n_parts, 
   for (int i = 1; i < n_parts; i++) {
     const ma_tensor *part = parts[i];
     MA_TRY(ma_op_plain(&op, part));
-    if (part->n_dims != parts[0]->n_dims || part->dtype != parts[0]->dtype)
-      MA_TRY(ma_op_misfit(&op, parts[0], part));
+    if (part->n_dims != parts[0]->n_dims || part->dtype != parts[0]->dtype) MA_TRY(ma_op_misfit(&op, parts[0], part));
     for (int d = 0; d < part->n_dims; d++)
       if (d != dim && part->shape[d] != shape[d]) MA_TRY(ma_op_misfit(&op, parts[0], part));
     shape[dim] += part->shape[dim];
@@ -403,11 +401,11 @@ ma_status ma_tensor_move(ma_tensor *out, const ma_tensor *a, ma_device *device, 
   MA_TRY(ma_tensor_new(&moved, device, a->dtype, a->n_dims, a->shape, err));
   /* One of the two is always the host in this program's backends. */
   if (device == ma_device_cpu())
-    MA_TRY(from->backend->download(from, ma_tensor_data(&moved), ma_tensor_data(&packed),
-                                   ma_tensor_bytes(&packed), err));
+    MA_TRY(
+        from->backend->download(from, ma_tensor_data(&moved), ma_tensor_data(&packed), ma_tensor_bytes(&packed), err));
   else
-    MA_TRY(device->backend->upload(device, ma_tensor_data(&moved), ma_tensor_data(&packed),
-                                   ma_tensor_bytes(&packed), err));
+    MA_TRY(device->backend->upload(device, ma_tensor_data(&moved), ma_tensor_data(&packed), ma_tensor_bytes(&packed),
+                                   err));
   const ma_storage *read = packed.storage->base ? packed.storage->base : packed.storage;
   if (read->map) MA_TRY(ma_map_check(read->map, err)); /* nobody asks about the file once its bytes are elsewhere */
   *out = moved;

@@ -77,7 +77,8 @@ ma_status ma_add_rows(ma_tensor *out, const ma_tensor *x, const ma_tensor *index
     MA_TRY(ma_op_misfit(&op, x, scale));
   if (!out->storage || out->n_dims != 2 || out->shape[1] != x->shape[1] || out->dtype != MA_F32)
     MA_TRY(ma_op_misfit(&op, out, x));
-  if (!out->is_detached && (op.is_tracked || ma_tensor_is_tracked(out))) MA_TRY(add_rows_recorded(&op, x, index, scale));
+  if (!out->is_detached && (op.is_tracked || ma_tensor_is_tracked(out)))
+    MA_TRY(add_rows_recorded(&op, x, index, scale));
   else MA_TRY(ma_op_run(&op, add_rows, out, x, index, scale, err));
 done:
   return ma_op_end(&op, st);

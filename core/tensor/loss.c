@@ -28,7 +28,8 @@ ma_status ma_cross_entropy_grad(ma_tensor *out, const ma_tensor *logits, const m
   MA_TRY(check_targets(&op, logits, targets));
   MA_TRY(check_rates(&op, targets, g));
   MA_TRY(ma_op_output(&op, MA_F32, 2, logits->shape));
-  if (!ma_tensor_is_contiguous(op.out)) MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "cross_entropy_grad: the output must be contiguous"));
+  if (!ma_tensor_is_contiguous(op.out))
+    MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "cross_entropy_grad: the output must be contiguous"));
   MA_TRY(ma_op_run(&op, cross_entropy_grad, op.out, logits, targets, g, err));
 done:
   return ma_op_end(&op, st);
@@ -42,8 +43,7 @@ static ma_status cross_entropy_back(ma_node *node, const ma_tensor *g, ma_error 
 
 static const ma_rule cross_entropy_rule = {.name = "cross_entropy", .grad = cross_entropy_back};
 
-ma_status ma_cross_entropy(ma_tensor *out, const ma_tensor *logits, const ma_tensor *targets,
-                           ma_error *err) {
+ma_status ma_cross_entropy(ma_tensor *out, const ma_tensor *logits, const ma_tensor *targets, ma_error *err) {
   ma_op op = ma_op_begin("cross_entropy", out, err);
   ma_status st = MA_OK;
   MA_TRY(ma_op_plain(&op, logits));
@@ -80,7 +80,8 @@ static ma_status check_share(ma_op *op, ma_tensor *share, const ma_tensor *like)
 
 ma_status ma_linear_cross_entropy_grad(ma_tensor *out, ma_tensor *weight_grad, ma_tensor *bias_grad, bool adds,
                                        const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
-                                       const ma_tensor *targets, const ma_logits_how *how, const ma_tensor *g, ma_error *err) {
+                                       const ma_tensor *targets, const ma_logits_how *how, const ma_tensor *g,
+                                       ma_error *err) {
   ma_op op = ma_op_begin("linear_cross_entropy_grad", NULL, err);
   ma_status st = MA_OK;
   MA_TRY(check_head(&op, x, weight, bias, targets));
@@ -88,7 +89,8 @@ ma_status ma_linear_cross_entropy_grad(ma_tensor *out, ma_tensor *weight_grad, m
   MA_TRY(check_share(&op, out, x));
   MA_TRY(check_share(&op, weight_grad, weight));
   if (bias) MA_TRY(check_share(&op, bias_grad, bias));
-  MA_TRY(ma_op_run(&op, linear_cross_entropy_grad, out, weight_grad, bias_grad, adds, x, weight, bias, targets, how, g, err));
+  MA_TRY(ma_op_run(&op, linear_cross_entropy_grad, out, weight_grad, bias_grad, adds, x, weight, bias, targets, how, g,
+                   err));
 done:
   return st;
 }
@@ -106,9 +108,9 @@ static ma_status linear_cross_entropy_back(ma_node *node, const ma_tensor *g, ma
     MA_TRY(ma_fill(weight_adds ? &of_bias : &of_weight, 0, err));
     weight_adds = bias_adds = true;
   }
-  MA_TRY(ma_linear_cross_entropy_grad(wants[0] ? &share : NULL, wants[1] ? &of_weight : NULL, wants[2] ? &of_bias : NULL,
-                                      weight_adds || bias_adds, x, weight, bias->storage ? bias : NULL, ma_node_input(node, 3),
-                                      ma_node_how(node), g, err));
+  MA_TRY(ma_linear_cross_entropy_grad(wants[0] ? &share : NULL, wants[1] ? &of_weight : NULL,
+                                      wants[2] ? &of_bias : NULL, weight_adds || bias_adds, x, weight,
+                                      bias->storage ? bias : NULL, ma_node_input(node, 3), ma_node_how(node), g, err));
   if (wants[0]) MA_TRY(ma_node_give(node, 0, &share, err));
 done:
   ma_tensor_release(&share);
@@ -145,7 +147,8 @@ done:
 static const ma_rule mean_rule = {.name = "mean_cross_entropy", .grad = mean_back};
 
 ma_status ma_mean_cross_entropy(ma_tensor *out, ma_tensor *const *grads, const ma_tensor *x, const ma_tensor *weight,
-                                const ma_tensor *bias, const ma_tensor *targets, const ma_logits_how *how, ma_error *err) {
+                                const ma_tensor *bias, const ma_tensor *targets, const ma_logits_how *how,
+                                ma_error *err) {
   ma_op op = ma_op_begin("mean_cross_entropy", out, err);
   ma_status st = MA_OK;
   const ma_tensor *in[3] = {x, weight, bias};
@@ -167,9 +170,8 @@ done:
 
 static const ma_rule linear_cross_entropy_rule = {.name = "linear_cross_entropy", .grad = linear_cross_entropy_back};
 
-ma_status ma_linear_cross_entropy(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight,
-                                  const ma_tensor *bias, const ma_tensor *targets,
-                                  const ma_logits_how *how, ma_error *err) {
+ma_status ma_linear_cross_entropy(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
+                                  const ma_tensor *targets, const ma_logits_how *how, ma_error *err) {
   ma_op op = ma_op_begin("linear_cross_entropy", out, err);
   ma_status st = MA_OK;
   MA_TRY(check_head(&op, x, weight, bias, targets));

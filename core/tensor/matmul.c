@@ -87,7 +87,8 @@ ma_status ma_linear_grad_weight(ma_tensor *out, const ma_tensor *g, const ma_ten
   int64_t rows = g->shape[g->n_dims - 1], columns = x->shape[x->n_dims - 1];
   MA_TRY(ma_op_plain(&op, g));
   MA_TRY(ma_op_plain(&op, x));
-  if (ma_tensor_count(g) / (rows > 0 ? rows : 1) != ma_tensor_count(x) / (columns > 0 ? columns : 1)) MA_TRY(ma_op_misfit(&op, g, x));
+  if (ma_tensor_count(g) / (rows > 0 ? rows : 1) != ma_tensor_count(x) / (columns > 0 ? columns : 1))
+    MA_TRY(ma_op_misfit(&op, g, x));
   MA_TRY(ma_op_output(&op, MA_F32, 2, (int64_t[2]){rows, columns}));
   MA_TRY(ma_op_run(&op, linear_grad_weight, op.out, g, x, adds && !op.has_made, err));
 done:
@@ -145,8 +146,7 @@ done:
 
 static const ma_rule linear_rule = {.name = "linear", .grad = linear_back};
 
-ma_status ma_linear(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
-                    ma_error *err) {
+ma_status ma_linear(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias, ma_error *err) {
   ma_op op = ma_op_begin("linear", out, err);
   ma_status st = MA_OK;
   int64_t shape[MA_MAX_DIMS], rows = 0, columns = 0;
@@ -159,8 +159,7 @@ ma_status ma_linear(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight,
   memcpy(shape, x->shape, sizeof shape);
   shape[x->n_dims - 1] = rows;
   MA_TRY(ma_op_output(&op, MA_F32, x->n_dims, shape));
-  if (!ma_tensor_is_contiguous(op.out))
-    MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "linear: the output must be contiguous"));
+  if (!ma_tensor_is_contiguous(op.out)) MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "linear: the output must be contiguous"));
   MA_TRY(ma_op_run(&op, linear, op.out, x, weight, bias, err));
   unsigned reads = (ma_tensor_is_tracked(weight) ? 1u : 0) | (ma_tensor_is_tracked(x) ? 2u : 0);
   MA_TRY(ma_op_record(&op, &linear_rule, reads, NULL, 0, x, weight, bias));

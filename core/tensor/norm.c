@@ -44,7 +44,8 @@ static ma_status softmax_back(ma_node *node, const ma_tensor *g, ma_error *err) 
   return st == MA_OK ? ma_node_give(node, 0, &share, err) : st;
 }
 
-static const ma_rule softmax_rules[] = {{.name = "softmax", .grad = softmax_back}, {.name = "log_softmax", .grad = softmax_back}};
+static const ma_rule softmax_rules[] = {{.name = "softmax", .grad = softmax_back},
+                                        {.name = "log_softmax", .grad = softmax_back}};
 
 ma_status ma_softmax(ma_tensor *out, const ma_tensor *a, bool is_log, ma_error *err) {
   ma_op op = ma_op_begin(is_log ? "log_softmax" : "softmax", out, err);
@@ -63,9 +64,7 @@ typedef struct norm_how {
 } norm_how;
 
 /* Where to make the gradient of an input; NULL: nobody wants it. */
-static ma_tensor *wanted(ma_node *node, int input, ma_tensor *made) {
-  return ma_node_wants(node, input) ? made : NULL;
-}
+static ma_tensor *wanted(ma_node *node, int input, ma_tensor *made) { return ma_node_wants(node, input) ? made : NULL; }
 
 static ma_status bias_back(ma_node *node, int input, const ma_tensor *g, ma_error *err) {
   ma_status st = MA_OK;
@@ -139,10 +138,11 @@ done:
   return st;
 }
 
-static const ma_rule rms_norm_rule = {.name = "rms_norm", .grad = rms_norm_back}, layer_norm_rule = {.name = "layer_norm", .grad = layer_norm_back};
+static const ma_rule rms_norm_rule = {.name = "rms_norm", .grad = rms_norm_back},
+                     layer_norm_rule = {.name = "layer_norm", .grad = layer_norm_back};
 
-ma_status ma_rms_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, double eps,
-                      double offset, ma_error *err) {
+ma_status ma_rms_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, double eps, double offset,
+                      ma_error *err) {
   ma_op op = ma_op_begin("rms_norm", out, err);
   ma_status st = MA_OK;
   MA_TRY(check_rows(&op, x));
@@ -154,8 +154,8 @@ done:
   return ma_op_end(&op, st);
 }
 
-ma_status ma_layer_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight,
-                        const ma_tensor *bias, double eps, double offset, ma_error *err) {
+ma_status ma_layer_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias, double eps,
+                        double offset, ma_error *err) {
   ma_op op = ma_op_begin("layer_norm", out, err);
   ma_status st = MA_OK;
   MA_TRY(check_rows(&op, x));
@@ -188,8 +188,8 @@ done:
 static ma_status dyt_back(ma_node *node, const ma_tensor *g, ma_error *err) {
   ma_status st = MA_OK;
   ma_tensor share = {0}, of_alpha = {0}, of_weight = {0};
-  MA_TRY(ma_dyt_grad(&share, &of_alpha, &of_weight, ma_node_input(node, 0), ma_node_input(node, 1), ma_node_input(node, 2),
-                     g, err));
+  MA_TRY(ma_dyt_grad(&share, &of_alpha, &of_weight, ma_node_input(node, 0), ma_node_input(node, 1),
+                     ma_node_input(node, 2), g, err));
   MA_TRY(ma_node_give(node, 0, &share, err));
   MA_TRY(ma_node_give(node, 1, &of_alpha, err));
   MA_TRY(ma_node_give(node, 2, &of_weight, err));

@@ -9,8 +9,8 @@ ma_status ma_op_input(ma_op *op, const ma_tensor *t) {
   if (st != MA_OK) return st;
   if (!op->device) op->device = t->storage->device;
   if (op->device != t->storage->device)
-    return ma_fail(op->err, MA_BAD_ARGUMENT, "%s: tensors lie on %s and %s; move one with to{device=...}",
-                   op->name, op->device->name, t->storage->device->name);
+    return ma_fail(op->err, MA_BAD_ARGUMENT, "%s: tensors lie on %s and %s; move one with to{device=...}", op->name,
+                   op->device->name, t->storage->device->name);
   op->is_tracked |= ma_tensor_is_tracked(t);
   op->is_in_place |= t == op->given;
   return MA_OK;
@@ -88,11 +88,14 @@ static int64_t last_element(const ma_tensor *t) {
   return at;
 }
 
-ma_status ma_op_unalias(const ma_tensor **as, ma_tensor *held, const ma_tensor *out, const ma_tensor *t, ma_error *err) {
+ma_status ma_op_unalias(const ma_tensor **as, ma_tensor *held, const ma_tensor *out, const ma_tensor *t,
+                        ma_error *err) {
   size_t used = (size_t)t->n_dims * sizeof *t->shape;
   *as = t;
-  if (!out->storage || out->storage != t->storage || out->offset > last_element(t) || t->offset > last_element(out)) return MA_OK;
-  if (t->offset == out->offset && ma_tensor_same_shape(t, out) && memcmp(t->strides, out->strides, used) == 0) return MA_OK;
+  if (!out->storage || out->storage != t->storage || out->offset > last_element(t) || t->offset > last_element(out))
+    return MA_OK;
+  if (t->offset == out->offset && ma_tensor_same_shape(t, out) && memcmp(t->strides, out->strides, used) == 0)
+    return MA_OK;
   *as = held;
   return ma_tensor_convert(held, t, t->dtype, err);
 }
@@ -121,8 +124,7 @@ ma_status ma_op_lacks_kernel(const ma_op *op) {
                  op->device->backend->name);
 }
 
-ma_status ma_op_broadcast(const ma_op *op, int *n_dims, int64_t *shape, const ma_tensor *a,
-                          const ma_tensor *b) {
+ma_status ma_op_broadcast(const ma_op *op, int *n_dims, int64_t *shape, const ma_tensor *a, const ma_tensor *b) {
   int n = a->n_dims > b->n_dims ? a->n_dims : b->n_dims;
   for (int i = 0; i < n; i++) {
     int in_a = i - (n - a->n_dims), in_b = i - (n - b->n_dims);

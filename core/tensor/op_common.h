@@ -32,7 +32,7 @@ ma_status ma_op_output(ma_op *op, ma_dtype dtype, int n_dims, const int64_t *sha
 /* The same for a call whose output exists and is written to, whatever was there. */
 ma_status ma_op_overwrite(ma_op *op);
 /* After the kernel, puts the output on the tape where that is called for.  `reads`: see ma_record. */
-#define ma_op_record(op, rule_, reads_, how_, how_bytes_, ...)                                                     \
+#define ma_op_record(op, rule_, reads_, how_, how_bytes_, ...)                                                  \
   ma_op_note((op), &(ma_record){(rule_), sizeof((const ma_tensor *const[]){__VA_ARGS__}) / sizeof(ma_tensor *), \
                                 (const ma_tensor *const[]){__VA_ARGS__}, (reads_), (how_), (how_bytes_)})
 ma_status ma_op_note(ma_op *op, const ma_record *record);
@@ -46,7 +46,7 @@ ma_status ma_op_end(ma_op *op, ma_status st);
 ma_status ma_op_lacks_kernel(const ma_op *op);
 
 /* ma_op_run(op, kernel, arguments): dispatches to the device's backend. */
-#define ma_op_run(op, kernel, ...)                                                                 \
+#define ma_op_run(op, kernel, ...)                                                              \
   ((op)->device->backend->kernels->kernel ? (op)->device->backend->kernels->kernel(__VA_ARGS__) \
                                           : ma_op_lacks_kernel(op))
 

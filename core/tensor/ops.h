@@ -10,84 +10,84 @@
 #include "tensor/tensor.h"
 
 /* MA_UNARY(kind, doc): one row an elementwise function; the Lua method has the row's name. */
-#define MA_UNARIES(MA_UNARY)                                                            \
-  MA_UNARY(neg, "-x")                                                                   \
-  MA_UNARY(abs, "|x|")                                                                  \
-  MA_UNARY(sign, "-1, 0 or 1")                                                          \
-  MA_UNARY(exp, "e^x")                                                                  \
-  MA_UNARY(log, "natural logarithm")                                                    \
-  MA_UNARY(sqrt, "square root")                                                         \
-  MA_UNARY(rsqrt, "1 / square root")                                                    \
-  MA_UNARY(square, "x^2")                                                               \
-  MA_UNARY(reciprocal, "1 / x")                                                         \
-  MA_UNARY(sin, "sine")                                                                 \
-  MA_UNARY(cos, "cosine")                                                               \
-  MA_UNARY(tanh, "hyperbolic tangent")                                                  \
-  MA_UNARY(sigmoid, "1 / (1 + e^-x)")                                                   \
-  MA_UNARY(relu, "max(x, 0)")                                                           \
-  MA_UNARY(silu, "x sigmoid(x)")                                                        \
-  MA_UNARY(gelu, "x Phi(x), exact (erf)")                                               \
-  MA_UNARY(gelu_tanh, "the tanh approximation of gelu (Hendrycks and Gimpel 2016)")     \
-  MA_UNARY(floor, "largest integer not above x")                                        \
-  MA_UNARY(ceil, "smallest integer not below x")                                        \
-  MA_UNARY(round, "nearest integer, ties to even")                                      \
-  MA_UNARY(isnan, "1 where x is NaN (u8)")                                              \
-  MA_UNARY(isinf, "1 where x is infinite (u8)")                                         \
+#define MA_UNARIES(MA_UNARY)                                                        \
+  MA_UNARY(neg, "-x")                                                               \
+  MA_UNARY(abs, "|x|")                                                              \
+  MA_UNARY(sign, "-1, 0 or 1")                                                      \
+  MA_UNARY(exp, "e^x")                                                              \
+  MA_UNARY(log, "natural logarithm")                                                \
+  MA_UNARY(sqrt, "square root")                                                     \
+  MA_UNARY(rsqrt, "1 / square root")                                                \
+  MA_UNARY(square, "x^2")                                                           \
+  MA_UNARY(reciprocal, "1 / x")                                                     \
+  MA_UNARY(sin, "sine")                                                             \
+  MA_UNARY(cos, "cosine")                                                           \
+  MA_UNARY(tanh, "hyperbolic tangent")                                              \
+  MA_UNARY(sigmoid, "1 / (1 + e^-x)")                                               \
+  MA_UNARY(relu, "max(x, 0)")                                                       \
+  MA_UNARY(silu, "x sigmoid(x)")                                                    \
+  MA_UNARY(gelu, "x Phi(x), exact (erf)")                                           \
+  MA_UNARY(gelu_tanh, "the tanh approximation of gelu (Hendrycks and Gimpel 2016)") \
+  MA_UNARY(floor, "largest integer not above x")                                    \
+  MA_UNARY(ceil, "smallest integer not below x")                                    \
+  MA_UNARY(round, "nearest integer, ties to even")                                  \
+  MA_UNARY(isnan, "1 where x is NaN (u8)")                                          \
+  MA_UNARY(isinf, "1 where x is infinite (u8)")                                     \
   MA_UNARY(isfinite, "1 where x is finite (u8)")
 
-#define MA_ARITHMETICS(MA_BINARY)               \
-  MA_BINARY(add, "a + b")                       \
-  MA_BINARY(sub, "a - b")                       \
-  MA_BINARY(mul, "a * b")                       \
-  MA_BINARY(div, "a / b (float result)")        \
-  MA_BINARY(pow, "a ^ b")                       \
-  MA_BINARY(mod, "a - b floor(a / b)")          \
-  MA_BINARY(minimum, "the smaller; NaN wins")   \
+#define MA_ARITHMETICS(MA_BINARY)             \
+  MA_BINARY(add, "a + b")                     \
+  MA_BINARY(sub, "a - b")                     \
+  MA_BINARY(mul, "a * b")                     \
+  MA_BINARY(div, "a / b (float result)")      \
+  MA_BINARY(pow, "a ^ b")                     \
+  MA_BINARY(mod, "a - b floor(a / b)")        \
+  MA_BINARY(minimum, "the smaller; NaN wins") \
   MA_BINARY(maximum, "the larger; NaN wins")
 
-#define MA_COMPARISONS(MA_BINARY)               \
-  MA_BINARY(gt, "a > b (u8)")                   \
-  MA_BINARY(ge, "a >= b (u8)")                  \
-  MA_BINARY(lt, "a < b (u8)")                   \
-  MA_BINARY(le, "a <= b (u8)")                  \
-  MA_BINARY(eq, "a == b (u8)")                  \
+#define MA_COMPARISONS(MA_BINARY) \
+  MA_BINARY(gt, "a > b (u8)")     \
+  MA_BINARY(ge, "a >= b (u8)")    \
+  MA_BINARY(lt, "a < b (u8)")     \
+  MA_BINARY(le, "a <= b (u8)")    \
+  MA_BINARY(eq, "a == b (u8)")    \
   MA_BINARY(ne, "a ~= b (u8)")
 
 #define MA_BINARIES(MA_BINARY) MA_ARITHMETICS(MA_BINARY) MA_COMPARISONS(MA_BINARY)
 
-#define MA_REDUCES(MA_REDUCE)                                   \
-  MA_REDUCE(sum, "sum")                                         \
-  MA_REDUCE(mean, "mean")                                       \
-  MA_REDUCE(prod, "product")                                    \
-  MA_REDUCE(max, "largest; NaN wins")                           \
-  MA_REDUCE(min, "smallest; NaN wins")                          \
-  MA_REDUCE(argmax, "index of the largest, the first of equals") \
+#define MA_REDUCES(MA_REDUCE)                                     \
+  MA_REDUCE(sum, "sum")                                           \
+  MA_REDUCE(mean, "mean")                                         \
+  MA_REDUCE(prod, "product")                                      \
+  MA_REDUCE(max, "largest; NaN wins")                             \
+  MA_REDUCE(min, "smallest; NaN wins")                            \
+  MA_REDUCE(argmax, "index of the largest, the first of equals")  \
   MA_REDUCE(argmin, "index of the smallest, the first of equals") \
-  MA_REDUCE(var, "variance, n - 1")                             \
-  MA_REDUCE(std, "standard deviation, n - 1")                   \
-  MA_REDUCE(norm, "Euclidean norm")                             \
-  MA_REDUCE(any, "1 when any is not 0 (u8)")                    \
+  MA_REDUCE(var, "variance, n - 1")                               \
+  MA_REDUCE(std, "standard deviation, n - 1")                     \
+  MA_REDUCE(norm, "Euclidean norm")                               \
+  MA_REDUCE(any, "1 when any is not 0 (u8)")                      \
   MA_REDUCE(all, "1 when none is 0 (u8)")
 
 typedef enum ma_unary_kind {
 #define MA_UNARY(name, doc) MA_UNARY_##name,
   MA_UNARIES(MA_UNARY)
 #undef MA_UNARY
-  MA_N_UNARY
+      MA_N_UNARY
 } ma_unary_kind;
 
 typedef enum ma_binary_kind {
 #define MA_BINARY(name, doc) MA_BINARY_##name,
   MA_BINARIES(MA_BINARY)
 #undef MA_BINARY
-  MA_N_BINARY
+      MA_N_BINARY
 } ma_binary_kind;
 
 typedef enum ma_reduce_kind {
 #define MA_REDUCE(name, doc) MA_REDUCE_##name,
   MA_REDUCES(MA_REDUCE)
 #undef MA_REDUCE
-  MA_N_REDUCE
+      MA_N_REDUCE
 } ma_reduce_kind;
 
 typedef enum ma_random_kind { MA_RANDOM_UNIFORM, MA_RANDOM_NORMAL } ma_random_kind;
@@ -97,12 +97,12 @@ enum { MA_ALL = -1, MA_MAX_TOP = 64 };
 /* ---- statistics of one tensor (what a probe reports) ---- */
 
 enum {
-  MA_STAT_TOP = 1,      /* the n_top largest |a|, with their flat index and signed value */
-  MA_STAT_MEDIAN = 2,   /* lower median of |a|, exact */
-  MA_STAT_MOMENTS = 4,  /* mean, std (n), kurtosis E[(a - mean)^4] / std^4, of a, in f64 */
-  MA_STAT_NORMS = 8,    /* l1, l2 */
+  MA_STAT_TOP = 1,        /* the n_top largest |a|, with their flat index and signed value */
+  MA_STAT_MEDIAN = 2,     /* lower median of |a|, exact */
+  MA_STAT_MOMENTS = 4,    /* mean, std (n), kurtosis E[(a - mean)^4] / std^4, of a, in f64 */
+  MA_STAT_NORMS = 8,      /* l1, l2 */
   MA_STAT_NONFINITE = 16, /* how many are NaN or infinite, and how many would overflow f16 */
-  MA_STAT_EXTREMES = 32 /* signed min and max */
+  MA_STAT_EXTREMES = 32   /* signed min and max */
 };
 
 typedef struct ma_stats {

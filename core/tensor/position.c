@@ -16,8 +16,8 @@ done:
 /* The angles are no parameters. */
 static const ma_rule rope_rule = {.name = "rope", .grad = rope_back};
 
-ma_status ma_rope(ma_tensor *out, const ma_tensor *x, const ma_tensor *cosine, const ma_tensor *sine,
-                  ma_dtype step, ma_error *err) {
+ma_status ma_rope(ma_tensor *out, const ma_tensor *x, const ma_tensor *cosine, const ma_tensor *sine, ma_dtype step,
+                  ma_error *err) {
   ma_op op = ma_op_begin("rope", out, err);
   ma_status st = MA_OK;
   MA_TRY(ma_op_plain(&op, x));

@@ -13,8 +13,7 @@ const char *ma_reduce_name(ma_reduce_kind kind) {
 }
 
 /* Shape of `a` without `dim` (or with size 1 there); MA_ALL: without any. */
-static ma_status reduced_shape(const ma_op *op, const ma_tensor *a, int dim, bool keep, int *n_dims,
-                               int64_t *shape) {
+static ma_status reduced_shape(const ma_op *op, const ma_tensor *a, int dim, bool keep, int *n_dims, int64_t *shape) {
   char text[MA_SHAPE_TEXT];
   *n_dims = 0;
   if (dim != MA_ALL && (dim < 0 || dim >= a->n_dims))
@@ -36,7 +35,8 @@ static ma_status check_not_empty(const ma_op *op, const ma_tensor *a, int dim) {
 
 /* ---- reduce ---- */
 
-ma_status ma_reduce_grad(ma_tensor *out, ma_reduce_kind kind, const ma_tensor *a, const ma_tensor *g, int dim, ma_error *err) {
+ma_status ma_reduce_grad(ma_tensor *out, ma_reduce_kind kind, const ma_tensor *a, const ma_tensor *g, int dim,
+                         ma_error *err) {
   ma_op op = ma_op_begin("reduce_grad", out, err);
   ma_status st = MA_OK;
   int n_dims;
@@ -98,8 +98,7 @@ static const ma_rule reduce_rules[] = {
 #undef MA_REDUCE
 };
 
-ma_status ma_reduce(ma_tensor *out, ma_reduce_kind kind, const ma_tensor *a, int dim, bool keep,
-                    ma_error *err) {
+ma_status ma_reduce(ma_tensor *out, ma_reduce_kind kind, const ma_tensor *a, int dim, bool keep, ma_error *err) {
   ma_op op = ma_op_begin(ma_reduce_name(kind), out, err);
   ma_status st = MA_OK;
   int n_dims;
@@ -137,10 +136,10 @@ done:
   return st;
 }
 
-static const ma_rule sort_rule = {.name = "sort", .grad = picked_back}, topk_rule = {.name = "topk", .grad = picked_back};
+static const ma_rule sort_rule = {.name = "sort", .grad = picked_back},
+                     topk_rule = {.name = "topk", .grad = picked_back};
 
-ma_status ma_sort(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int dim, bool descending,
-                  ma_error *err) {
+ma_status ma_sort(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int dim, bool descending, ma_error *err) {
   ma_op op = ma_op_begin("sort", out, err), second = ma_op_begin("sort", index, err);
   ma_status st = MA_OK;
   ma_tensor own_index = {0};
@@ -160,8 +159,7 @@ done:
   return ma_op_end(&op, st);
 }
 
-ma_status ma_topk(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int64_t k, bool largest,
-                  ma_error *err) {
+ma_status ma_topk(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int64_t k, bool largest, ma_error *err) {
   ma_op op = ma_op_begin("topk", out, err), second = ma_op_begin("topk", index, err);
   ma_status st = MA_OK;
   int64_t shape[MA_MAX_DIMS];

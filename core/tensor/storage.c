@@ -36,12 +36,12 @@ ma_status ma_storage_of_map(ma_storage **out, ma_map *map, void *data, size_t by
   return MA_OK;
 }
 
-ma_status ma_storage_lend(ma_storage **out, ma_device *device, void *data, size_t bytes,
-                          const char *lender, ma_error *err) {
+ma_status ma_storage_lend(ma_storage **out, ma_device *device, void *data, size_t bytes, const char *lender,
+                          ma_error *err) {
   ma_status st = new_empty(out, device, bytes, err);
   if (st != MA_OK) return st;
   (*out)->data = data;
-  snprintf((*out)->lender, sizeof (*out)->lender, "%s", lender);
+  snprintf((*out)->lender, sizeof(*out)->lender, "%s", lender);
   return MA_OK;
 }
 
@@ -98,6 +98,5 @@ void ma_storage_kill(ma_storage *s) { s->is_dead = true; }
 ma_status ma_storage_check(const ma_storage *s, ma_error *err) {
   if (!s->is_dead) return MA_OK;
   return ma_fail(err, MA_BAD_ARGUMENT,
-                 "this tensor belongs to a pass that has ended or moved on (%s); clone() it to keep it",
-                 s->lender);
+                 "this tensor belongs to a pass that has ended or moved on (%s); clone() it to keep it", s->lender);
 }

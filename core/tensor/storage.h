@@ -28,11 +28,11 @@ struct ma_storage {
   ma_device *device;
   void *data;
   size_t bytes;
-  ma_map *map;       /* the file that `data` lies in, or NULL */
-  bool owns_data;    /* freed through the device with the last reference */
-  char lender[64];   /* what lent the memory ("layers.3.out"), for messages */
-  ma_storage *base;  /* holds the bytes, or NULL: this one does */
-  ma_node *node;     /* how the tape says that the elements came about, or NULL */
+  ma_map *map;      /* the file that `data` lies in, or NULL */
+  bool owns_data;   /* freed through the device with the last reference */
+  char lender[64];  /* what lent the memory ("layers.3.out"), for messages */
+  ma_storage *base; /* holds the bytes, or NULL: this one does */
+  ma_node *node;    /* how the tape says that the elements came about, or NULL */
 };
 #endif
 
@@ -41,8 +41,8 @@ ma_status ma_storage_new(ma_storage **out, ma_device *device, size_t bytes, ma_e
 /* Wraps `bytes` at `data` inside `map` (retained) without copying; CPU only. */
 ma_status ma_storage_of_map(ma_storage **out, ma_map *map, void *data, size_t bytes, ma_error *err);
 /* Wraps memory that somebody else owns and that must outlive the storage or be marked dead. */
-ma_status ma_storage_lend(ma_storage **out, ma_device *device, void *data, size_t bytes,
-                          const char *lender, ma_error *err);
+ma_status ma_storage_lend(ma_storage **out, ma_device *device, void *data, size_t bytes, const char *lender,
+                          ma_error *err);
 /* Moves the bytes into a base, where they are not yet in one. */
 ma_status ma_storage_split(ma_storage *storage, ma_error *err);
 /* Another name for the bytes of `base` (retained), which has no base itself. */

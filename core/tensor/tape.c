@@ -79,8 +79,10 @@ ma_status ma_tensor_require_grad(ma_tensor *t, bool on, ma_error *err) {
   ma_storage *s = t->storage;
   if (st != MA_OK) return st;
   if (s->node && s->node->rule)
-    return ma_fail(err, MA_BAD_ARGUMENT, "this tensor was computed (%s); only one that was not can begin or stop to require a "
-                   "gradient: detach() or clone() it", s->node->rule->name);
+    return ma_fail(err, MA_BAD_ARGUMENT,
+                   "this tensor was computed (%s); only one that was not can begin or stop to require a "
+                   "gradient: detach() or clone() it",
+                   s->node->rule->name);
   if (!on) {
     ma_node_release(s->node);
     s->node = NULL;
@@ -88,7 +90,8 @@ ma_status ma_tensor_require_grad(ma_tensor *t, bool on, ma_error *err) {
   }
   if (s->node) return MA_OK;
   if (!ma_dtype_is_float(t->dtype))
-    return ma_fail(err, MA_BAD_ARGUMENT, "a tensor of %s has no gradient; floats have", ma_dtype_describe(t->dtype)->name);
+    return ma_fail(err, MA_BAD_ARGUMENT, "a tensor of %s has no gradient; floats have",
+                   ma_dtype_describe(t->dtype)->name);
   if (s->lender[0])
     return ma_fail(err, MA_BAD_ARGUMENT, "memory of a pass (%s) cannot require a gradient; clone() it", s->lender);
   st = ma_node_new(&s->node, t, NULL, 0, err);
@@ -141,7 +144,8 @@ ma_status ma_tape_record(ma_tensor *out, const ma_record *r, ma_error *err) {
   for (int i = 0; i < r->n; i++) is_tracked |= r->inputs[i] && ma_tensor_is_tracked(r->inputs[i]);
   if (!is_tracked) return MA_OK;
   MA_TRY(ma_node_new(&node, out, r->rule, r->n, err));
-  if (r->how_bytes > MA_HOW_BYTES) MA_TRY(ma_fail(err, MA_UNSUPPORTED, "%s: %zu bytes of settings", r->rule->name, r->how_bytes));
+  if (r->how_bytes > MA_HOW_BYTES)
+    MA_TRY(ma_fail(err, MA_UNSUPPORTED, "%s: %zu bytes of settings", r->rule->name, r->how_bytes));
   for (int i = 0; i <= r->n; i++) {
     const ma_tensor *t = i < r->n ? r->inputs[i] : out;
     if (!t) continue;
@@ -228,7 +232,8 @@ ma_status ma_tape_write(ma_tensor *out, const ma_tensor *value, ma_error *err) {
   ma_storage *s = out->storage;
   ma_tensor raw = *out, before = whole_of(s, out->dtype), from = *value;
   if (s->node && !s->node->rule)
-    return ma_fail(err, MA_BAD_ARGUMENT, "a tensor that requires a gradient cannot be written to on the tape; "
+    return ma_fail(err, MA_BAD_ARGUMENT,
+                   "a tensor that requires a gradient cannot be written to on the tape; "
                    "do it within massact.no_grad, or write to a clone()");
   bool is_all = ma_node_is_covered(out, before.shape[0]);
   MA_TRY(ma_node_new(&node, out, &write_rule, 2, err));

@@ -24,13 +24,16 @@ typedef struct ma_rule {
   const char *name; /* of the operation, for messages */
   /* Gives every input that wants one its share of `g`, the gradient of the output (f32, shaped like it). */
   ma_status (*grad)(ma_node *node, const ma_tensor *g, ma_error *err);
-  void (*drop)(void *how); /* lets go of what `how` refers to, when the node does; or NULL.  Zeros (a node half made) are fine */
+  void (*drop)(
+      void *how); /* lets go of what `how` refers to, when the node does; or NULL.  Zeros (a node half made) are fine */
 } ma_rule;
 
 /* ---- recording ---- */
 
 /* Whether operations on it are recorded. */
-static inline bool ma_tensor_is_tracked(const ma_tensor *t) { return t->storage && t->storage->node && !t->is_detached; }
+static inline bool ma_tensor_is_tracked(const ma_tensor *t) {
+  return t->storage && t->storage->node && !t->is_detached;
+}
 
 /* Makes the storage of `t` (floats) a leaf: gradients end there and add up.  Off: forgets gradient and all. */
 ma_status ma_tensor_require_grad(ma_tensor *t, bool on, ma_error *err);
@@ -43,10 +46,10 @@ ma_status ma_tensor_begin(ma_tensor *t, ma_error *err);
 /* What ma_op_record (op_common.h) says about a call: see there. */
 typedef struct ma_record {
   const ma_rule *rule;
-  int n;                           /* inputs; NULL ones are left out */
+  int n; /* inputs; NULL ones are left out */
   const ma_tensor *const *inputs;
-  unsigned reads;                  /* bit i: the rule reads input i; bit n: the output */
-  const void *how;                 /* copied; what it points to must outlive the node */
+  unsigned reads;  /* bit i: the rule reads input i; bit n: the output */
+  const void *how; /* copied; what it points to must outlive the node */
   size_t how_bytes;
 } ma_record;
 

@@ -18,17 +18,17 @@ struct ma_node {
   atomic_int n_refs;
   const ma_rule *rule; /* NULL: a leaf */
   ma_device *device;
-  int64_t n_elements;  /* of the storage, and so of gradients */
+  int64_t n_elements; /* of the storage, and so of gradients */
   int n_inputs;
-  ma_kept *kept;       /* [n_inputs + 1]: the inputs, the output */
-  ma_tensor grad;      /* flat f32: what .grad shows */
-  ma_tensor incoming;  /* flat f32: what has come in on this way back */
-  bool keeps_grad;     /* leaves always do */
-  bool is_spent;       /* what was saved is gone */
-  bool is_ending;      /* it goes after this way back */
-  int n_waiting;       /* while going back: consumers that have not given yet */
-  bool is_seen;        /* while going back: in the list */
-  ma_node *next;       /* while dying: in the list */
+  ma_kept *kept;      /* [n_inputs + 1]: the inputs, the output */
+  ma_tensor grad;     /* flat f32: what .grad shows */
+  ma_tensor incoming; /* flat f32: what has come in on this way back */
+  bool keeps_grad;    /* leaves always do */
+  bool is_spent;      /* what was saved is gone */
+  bool is_ending;     /* it goes after this way back */
+  int n_waiting;      /* while going back: consumers that have not given yet */
+  bool is_seen;       /* while going back: in the list */
+  ma_node *next;      /* while dying: in the list */
   ma_watcher **watchers;
   size_t n_watchers;
   _Alignas(max_align_t) unsigned char how[MA_HOW_BYTES];

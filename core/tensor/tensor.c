@@ -41,8 +41,8 @@ static ma_status bytes_of(size_t *out, ma_dtype dtype, int n_dims, const int64_t
   uint64_t count = 1;
   for (int i = 0; i < n_dims; i++) count *= (uint64_t)shape[i];
   if (info->block > 1 && (n_dims == 0 || shape[n_dims - 1] % info->block != 0))
-    return ma_fail(err, MA_BAD_ARGUMENT, "rows of a %s tensor are multiples of %u elements, not %s",
-                   info->name, info->block, ma_shape_text(text, n_dims, shape));
+    return ma_fail(err, MA_BAD_ARGUMENT, "rows of a %s tensor are multiples of %u elements, not %s", info->name,
+                   info->block, ma_shape_text(text, n_dims, shape));
   *out = (size_t)(count / info->block * info->bytes);
   return MA_OK;
 }
@@ -59,8 +59,8 @@ static void set_contiguous(ma_tensor *t, ma_dtype dtype, int n_dims, const int64
 
 /* ---- making and dropping ---- */
 
-ma_status ma_tensor_new(ma_tensor *out, ma_device *device, ma_dtype dtype, int n_dims,
-                        const int64_t *shape, ma_error *err) {
+ma_status ma_tensor_new(ma_tensor *out, ma_device *device, ma_dtype dtype, int n_dims, const int64_t *shape,
+                        ma_error *err) {
   size_t bytes;
   ma_storage *storage;
   *out = (ma_tensor){0};
@@ -76,8 +76,8 @@ ma_status ma_tensor_new_like(ma_tensor *out, const ma_tensor *like, ma_dtype dty
   return ma_tensor_new(out, ma_tensor_device(like), dtype, like->n_dims, like->shape, err);
 }
 
-ma_status ma_tensor_over(ma_tensor *out, ma_storage *storage, size_t byte_offset, ma_dtype dtype,
-                         int n_dims, const int64_t *shape, ma_error *err) {
+ma_status ma_tensor_over(ma_tensor *out, ma_storage *storage, size_t byte_offset, ma_dtype dtype, int n_dims,
+                         const int64_t *shape, ma_error *err) {
   size_t bytes;
   const ma_dtype_info *info = ma_dtype_describe(dtype);
   *out = (ma_tensor){0};
@@ -87,8 +87,7 @@ ma_status ma_tensor_over(ma_tensor *out, ma_storage *storage, size_t byte_offset
     return ma_fail(err, MA_BAD_ARGUMENT, "a view of %zu bytes at %zu does not fit in a storage of %zu", bytes,
                    byte_offset, storage->bytes);
   if (byte_offset % info->bytes != 0)
-    return ma_fail(err, MA_BAD_ARGUMENT, "byte offset %zu is not a multiple of a %s element", byte_offset,
-                   info->name);
+    return ma_fail(err, MA_BAD_ARGUMENT, "byte offset %zu is not a multiple of a %s element", byte_offset, info->name);
   set_contiguous(out, dtype, n_dims, shape);
   out->offset = (int64_t)(byte_offset / info->bytes * info->block);
   out->storage = ma_storage_retain(storage);
@@ -130,8 +129,7 @@ bool ma_tensor_is_contiguous(const ma_tensor *t) {
 }
 
 bool ma_tensor_same_shape(const ma_tensor *a, const ma_tensor *b) {
-  return a->n_dims == b->n_dims &&
-         memcmp(a->shape, b->shape, (size_t)a->n_dims * sizeof a->shape[0]) == 0;
+  return a->n_dims == b->n_dims && memcmp(a->shape, b->shape, (size_t)a->n_dims * sizeof a->shape[0]) == 0;
 }
 
 /* Where element `at` (counted from the storage's start) lies; of block types, its block. */
@@ -156,8 +154,8 @@ static ma_status locate(int64_t *out, const ma_tensor *t, const int64_t *index, 
   *out = t->offset;
   for (int i = 0; i < t->n_dims; i++) {
     if (index[i] < 0 || index[i] >= t->shape[i])
-      return ma_fail(err, MA_BAD_ARGUMENT, "index %lld of dim %d is outside %s (counted from 0)",
-                     (long long)index[i], i, ma_shape_text(text, t->n_dims, t->shape));
+      return ma_fail(err, MA_BAD_ARGUMENT, "index %lld of dim %d is outside %s (counted from 0)", (long long)index[i],
+                     i, ma_shape_text(text, t->n_dims, t->shape));
     *out += index[i] * t->strides[i];
   }
   return MA_OK;
@@ -194,8 +192,7 @@ static ma_status check_integer(ma_dtype dtype, double value, ma_error *err) {
   double low = dtype == MA_U8 ? 0 : dtype == MA_I32 ? INT32_MIN : -0x1p63;
   double high = dtype == MA_U8 ? 256 : dtype == MA_I32 ? 0x1p31 : 0x1p63;
   if (value == floor(value) && value >= low && value < high) return MA_OK;
-  return ma_fail(err, MA_BAD_ARGUMENT, "%g cannot be an element of a %s tensor", value,
-                 ma_dtype_describe(dtype)->name);
+  return ma_fail(err, MA_BAD_ARGUMENT, "%g cannot be an element of a %s tensor", value, ma_dtype_describe(dtype)->name);
 }
 
 ma_status ma_tensor_set(ma_tensor *t, const int64_t *index, double value, ma_error *err) {

@@ -19,31 +19,31 @@ enum { MA_MAX_DIMS = 8, MA_SHAPE_TEXT = 160 };
 typedef struct ma_tensor {
   ma_storage *storage;
   ma_dtype dtype;
-  int n_dims;                   /* 0: a scalar */
+  int n_dims; /* 0: a scalar */
   int64_t shape[MA_MAX_DIMS];
   int64_t strides[MA_MAX_DIMS]; /* in elements */
   int64_t offset;               /* in elements from the storage's start */
-  bool is_detached;             /* what is computed from it is not recorded on the tape (tape.h), nor are writes to it */
+  bool is_detached; /* what is computed from it is not recorded on the tape (tape.h), nor are writes to it */
 } ma_tensor;
 
 /* ---- making and dropping ---- */
 
 /* New contiguous memory on `device`, not initialised.  Negative sizes and overflow fail. */
-ma_status ma_tensor_new(ma_tensor *out, ma_device *device, ma_dtype dtype, int n_dims,
-                        const int64_t *shape, ma_error *err);
+ma_status ma_tensor_new(ma_tensor *out, ma_device *device, ma_dtype dtype, int n_dims, const int64_t *shape,
+                        ma_error *err);
 /* New memory shaped as `like`, contiguous. */
 ma_status ma_tensor_new_like(ma_tensor *out, const ma_tensor *like, ma_dtype dtype, ma_error *err);
 /* A contiguous tensor over the start of `storage` (retained), checked against its size. */
-ma_status ma_tensor_over(ma_tensor *out, ma_storage *storage, size_t byte_offset, ma_dtype dtype,
-                         int n_dims, const int64_t *shape, ma_error *err);
+ma_status ma_tensor_over(ma_tensor *out, ma_storage *storage, size_t byte_offset, ma_dtype dtype, int n_dims,
+                         const int64_t *shape, ma_error *err);
 /* Another reference to the same view. */
 ma_tensor ma_tensor_retain(const ma_tensor *t);
 void ma_tensor_release(ma_tensor *t);
 
 /* ---- asking ---- */
 
-int64_t ma_tensor_count(const ma_tensor *t);   /* elements */
-size_t ma_tensor_bytes(const ma_tensor *t);    /* as contiguous memory */
+int64_t ma_tensor_count(const ma_tensor *t); /* elements */
+size_t ma_tensor_bytes(const ma_tensor *t);  /* as contiguous memory */
 bool ma_tensor_is_contiguous(const ma_tensor *t);
 bool ma_tensor_same_shape(const ma_tensor *a, const ma_tensor *b);
 /* First element; valid for CPU tensors and for a device's own kernels. */
@@ -61,13 +61,11 @@ ma_status ma_tensor_reshape(ma_tensor *out, const ma_tensor *t, int n_dims, cons
 ma_status ma_tensor_transpose(ma_tensor *out, const ma_tensor *t, int dim_a, int dim_b, ma_error *err);
 ma_status ma_tensor_permute(ma_tensor *out, const ma_tensor *t, const int *order, ma_error *err);
 /* [start, start + length) of `dim`. */
-ma_status ma_tensor_narrow(ma_tensor *out, const ma_tensor *t, int dim, int64_t start, int64_t length,
-                           ma_error *err);
+ma_status ma_tensor_narrow(ma_tensor *out, const ma_tensor *t, int dim, int64_t start, int64_t length, ma_error *err);
 /* Index `dim` away. */
 ma_status ma_tensor_select(ma_tensor *out, const ma_tensor *t, int dim, int64_t index, ma_error *err);
 /* Broadcast to `shape`: dims of size 1 (and missing leading dims) get stride 0. */
-ma_status ma_tensor_expand(ma_tensor *out, const ma_tensor *t, int n_dims, const int64_t *shape,
-                           ma_error *err);
+ma_status ma_tensor_expand(ma_tensor *out, const ma_tensor *t, int n_dims, const int64_t *shape, ma_error *err);
 
 /* ---- single elements, as double (exact for all but i64 above 2^53); waits for the device ---- */
 

@@ -66,7 +66,10 @@ static bool restride(int64_t *strides, const ma_tensor *t, int n_dims, const int
       inner = i;
     }
     for (int i = end - 1; i >= from; i--)
-      if (t->shape[i] != 1) { stride = t->strides[i]; break; }
+      if (t->shape[i] != 1) {
+        stride = t->strides[i];
+        break;
+      }
     for (int i = last - 1; i >= to; i--) {
       strides[i] = stride;
       stride *= full[i];
@@ -77,8 +80,7 @@ static bool restride(int64_t *strides, const ma_tensor *t, int n_dims, const int
   return true;
 }
 
-ma_status ma_tensor_reshape(ma_tensor *out, const ma_tensor *t, int n_dims, const int64_t *shape,
-                            ma_error *err) {
+ma_status ma_tensor_reshape(ma_tensor *out, const ma_tensor *t, int n_dims, const int64_t *shape, ma_error *err) {
   char has[MA_SHAPE_TEXT], wants[MA_SHAPE_TEXT];
   int64_t full[MA_MAX_DIMS] = {0}, strides[MA_MAX_DIMS] = {0};
   *out = (ma_tensor){0};
@@ -125,8 +127,7 @@ ma_status ma_tensor_permute(ma_tensor *out, const ma_tensor *t, const int *order
   return MA_OK;
 }
 
-ma_status ma_tensor_narrow(ma_tensor *out, const ma_tensor *t, int dim, int64_t start, int64_t length,
-                           ma_error *err) {
+ma_status ma_tensor_narrow(ma_tensor *out, const ma_tensor *t, int dim, int64_t start, int64_t length, ma_error *err) {
   char text[MA_SHAPE_TEXT];
   *out = (ma_tensor){0};
   if (dim < 0 || dim >= t->n_dims) return bad_dim(t, dim, err);
@@ -148,8 +149,8 @@ ma_status ma_tensor_select(ma_tensor *out, const ma_tensor *t, int dim, int64_t 
   *out = (ma_tensor){0};
   if (dim < 0 || dim >= t->n_dims) return bad_dim(t, dim, err);
   if (index < 0 || index >= t->shape[dim])
-    return ma_fail(err, MA_BAD_ARGUMENT, "index %lld of dim %d is outside %s (counted from 0)",
-                   (long long)index, dim, ma_shape_text(text, t->n_dims, t->shape));
+    return ma_fail(err, MA_BAD_ARGUMENT, "index %lld of dim %d is outside %s (counted from 0)", (long long)index, dim,
+                   ma_shape_text(text, t->n_dims, t->shape));
   ma_status st = check_whole_rows(t, dim, err);
   if (st != MA_OK) return st;
   *out = ma_tensor_retain(t);
@@ -162,8 +163,7 @@ ma_status ma_tensor_select(ma_tensor *out, const ma_tensor *t, int dim, int64_t 
   return MA_OK;
 }
 
-ma_status ma_tensor_expand(ma_tensor *out, const ma_tensor *t, int n_dims, const int64_t *shape,
-                           ma_error *err) {
+ma_status ma_tensor_expand(ma_tensor *out, const ma_tensor *t, int n_dims, const int64_t *shape, ma_error *err) {
   char has[MA_SHAPE_TEXT], wants[MA_SHAPE_TEXT];
   int missing = n_dims - t->n_dims;
   ma_tensor view = *t;
@@ -176,8 +176,8 @@ ma_status ma_tensor_expand(ma_tensor *out, const ma_tensor *t, int n_dims, const
     view.strides[i] = i < missing || size != shape[i] ? 0 : t->strides[i - missing];
   }
   if (!fits || !ma_shape_fits(n_dims, shape))
-    return ma_fail(err, MA_BAD_ARGUMENT, "%s does not broadcast to %s",
-                   ma_shape_text(has, t->n_dims, t->shape), ma_shape_text(wants, n_dims, shape));
+    return ma_fail(err, MA_BAD_ARGUMENT, "%s does not broadcast to %s", ma_shape_text(has, t->n_dims, t->shape),
+                   ma_shape_text(wants, n_dims, shape));
   view.n_dims = n_dims;
   *out = ma_tensor_retain(&view);
   return MA_OK;

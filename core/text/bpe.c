@@ -89,7 +89,8 @@ ma_status ma_bpe_finish(ma_bpe *b, const ma_vocabulary *v, ma_error *err) {
     if (b->slots[i].pair == UINT64_MAX) continue;
     int32_t left = (int32_t)(b->slots[i].pair >> 32), right = (int32_t)b->slots[i].pair;
     bool is_plain = left != b->unknown && right != b->unknown;
-    for (int byte = 0; byte < 256 && !v->is_byte_level; byte++) is_plain &= left != b->byte_ids[byte] && right != b->byte_ids[byte];
+    for (int byte = 0; byte < 256 && !v->is_byte_level; byte++)
+      is_plain &= left != b->byte_ids[byte] && right != b->byte_ids[byte];
     int32_t from = edge_of(b, v, left, true), to = edge_of(b, v, right, false);
     if (!is_plain || from < 0 || to < 0) {
       /* Symbols that are not characters take part in merges: cut nowhere. */
@@ -159,7 +160,8 @@ static bool has_bytes(const ma_bpe *b, const char *text, size_t length) {
   return b->has_byte_fallback;
 }
 
-static ma_status start(const ma_bpe *b, const ma_vocabulary *v, ma_scratch *s, const char *text, size_t length, ma_error *err) {
+static ma_status start(const ma_bpe *b, const ma_vocabulary *v, ma_scratch *s, const char *text, size_t length,
+                       ma_error *err) {
   ma_status st = MA_OK;
   char name[16];
   bool is_unknown = false; /* an unknown token is due: it comes before the next known one */
@@ -175,7 +177,8 @@ static ma_status start(const ma_bpe *b, const ma_vocabulary *v, ma_scratch *s, c
     } else if (has_bytes(b, text + at, n)) {
       for (size_t i = 0; i < n; i++) MA_TRY(add_symbol(s, b->byte_ids[(uint8_t)text[at + i]], err));
     } else if (b->lacks_unknown) {
-      MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "tokenizer: the text has %s, which is no token, and the vocabulary lacks the unknown token",
+      MA_TRY(ma_fail(err, MA_BAD_ARGUMENT,
+                     "tokenizer: the text has %s, which is no token, and the vocabulary lacks the unknown token",
                      ma_character_name(text + at, n, name)));
     } else if (b->unknown >= 0) {
       if (is_unknown && !b->fuses_unknown) MA_TRY(add_symbol(s, b->unknown, err));

@@ -81,7 +81,8 @@ static ma_status to_bytes(tokens *out, const tokens *in, ma_error *err) {
   ma_status st = MA_OK;
   ma_text bytes = {0};
   MA_TRY(ma_text_add(&bytes, "", 0, err));
-  for (size_t i = 0; i < in->n; i++) MA_TRY(add_bytes(&bytes, in->text.data + in->spans[i].at, in->spans[i].length, err));
+  for (size_t i = 0; i < in->n; i++)
+    MA_TRY(add_bytes(&bytes, in->text.data + in->spans[i].at, in->spans[i].length, err));
   MA_TRY(add_token(out, "", 0, err));
   MA_TRY(add_lossy(&out->text, bytes.data, bytes.length, err));
   out->spans[0].length = out->text.length;
@@ -90,7 +91,9 @@ done:
   return st;
 }
 
-static ma_status fuse(tokens *out, const tokens *in, ma_error *err) { return add_token(out, in->text.data, in->text.length, err); }
+static ma_status fuse(tokens *out, const tokens *in, ma_error *err) {
+  return add_token(out, in->text.data, in->text.length, err);
+}
 
 static ma_status replace(tokens *out, const tokens *in, const ma_decode_step *step, ma_error *err) {
   ma_status st = MA_OK;
@@ -125,7 +128,10 @@ static int byte_token(const char *text, size_t length) {
   int byte = 0;
   for (int i = 3; i < 5; i++) {
     char c = text[i];
-    int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+    int digit = c >= '0' && c <= '9'   ? c - '0'
+                : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                       : -1;
     if (digit < 0) return -1;
     byte = 16 * byte + digit;
   }
@@ -222,8 +228,8 @@ done:
   return st;
 }
 
-ma_status ma_tokenizer_decode(const ma_tokenizer *t, const int32_t *ids, size_t n, bool skip_special,
-                              char **text, size_t *length, ma_error *err) {
+ma_status ma_tokenizer_decode(const ma_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, char **text,
+                              size_t *length, ma_error *err) {
   ma_status st = MA_OK;
   tokens all = {0};
   *text = NULL;
@@ -236,7 +242,8 @@ ma_status ma_tokenizer_decode(const ma_tokenizer *t, const int32_t *ids, size_t 
     /* Hugging Face's finds special tokens by their text here: one that was normalised is not found. */
     if (!token->text || (skip_special && token->is_special && !token->decoded)) continue;
     if (t->joins_with_blank && all.n > 0) MA_TRY(ma_text_add(&all.text, " ", 1, err));
-    MA_TRY(add_token(&all, token->decoded ? token->decoded : token->text, token->decoded ? strlen(token->decoded) : token->length, err));
+    MA_TRY(add_token(&all, token->decoded ? token->decoded : token->text,
+                     token->decoded ? strlen(token->decoded) : token->length, err));
   }
   for (size_t i = 0; i < t->n_decoders; i++) MA_TRY(apply(&all, &t->decoders[i], err));
   *text = all.text.data;

@@ -57,7 +57,8 @@ static size_t find_place(ma_feed *f, bool ends) {
   if (f->searched < least) f->searched = least;
   for (size_t at = f->searched; at < last && f->n_refused < MAX_REFUSED; f->searched = ++at) {
     if (text[at - 1] != '\n' || is_blank(text[at - 2]) || is_blank(text[at])) continue;
-    if (!f->may_cut || f->may_cut(f->self, text + f->open, f->checked - f->open, at - f->open)) return f->n_refused = 0, at;
+    if (!f->may_cut || f->may_cut(f->self, text + f->open, f->checked - f->open, at - f->open))
+      return f->n_refused = 0, at;
     f->n_refused++;
   }
   if (f->may_cut || f->checked < least + PATIENCE_BYTES) return 0;

@@ -17,10 +17,10 @@ static const struct {
   const char *name, *regex;
   bool splits_digits, ignores_merges, composes;
 } pre_tokenizers[] = {
-    {"gpt-2", ma_regex_gpt2, false, false, false},    {"gpt2", ma_regex_gpt2, false, false, false},
-    {"phi-2", ma_regex_gpt2, false, false, false},    {"olmo", ma_regex_gpt2, false, false, false},
-    {"smollm", ma_regex_gpt2, true, false, false},    {"llama-bpe", ma_regex_llama3, false, true, false},
-    {"llama3", ma_regex_llama3, false, true, false},  {"llama-v3", ma_regex_llama3, false, true, false},
+    {"gpt-2", ma_regex_gpt2, false, false, false},   {"gpt2", ma_regex_gpt2, false, false, false},
+    {"phi-2", ma_regex_gpt2, false, false, false},   {"olmo", ma_regex_gpt2, false, false, false},
+    {"smollm", ma_regex_gpt2, true, false, false},   {"llama-bpe", ma_regex_llama3, false, true, false},
+    {"llama3", ma_regex_llama3, false, true, false}, {"llama-v3", ma_regex_llama3, false, true, false},
     {"qwen2", ma_regex_qwen2, false, false, true},
 };
 
@@ -41,7 +41,8 @@ static ma_status texts(const ma_gguf *g, const char *key, bool is_needed, const 
   if (!(*out)->is_array || (*out)->type != MA_GGUF_STRING) return bad(g, err, key, "is not a list of strings");
   for (uint64_t i = 0; i < (*out)->n; i++) {
     const ma_gguf_text *text = &(*out)->texts[i];
-    if (ma_utf8_bad_byte(text->data, text->length) < text->length) return bad(g, err, key, "has a string that is not UTF-8");
+    if (ma_utf8_bad_byte(text->data, text->length) < text->length)
+      return bad(g, err, key, "has a string that is not UTF-8");
   }
   return MA_OK;
 }
@@ -98,8 +99,12 @@ static ma_status read_tokens(ma_tokenizer *t, const ma_gguf *g, const ma_gguf_va
     MA_TRY(ma_vocabulary_set(&t->vocabulary, (int32_t)i, all->texts[i].data, all->texts[i].length, true, err));
     if (types) ma_gguf_integer(types, i, &type);
     if ((type == TYPE_CONTROL || type == TYPE_USER || type == TYPE_UNKNOWN) && all->texts[i].length > 0)
-      MA_TRY(ma_tokenizer_add_added(t, (ma_added){.id = (int32_t)i, .text = (char *)(uintptr_t)all->texts[i].data,
-                                                  .length = all->texts[i].length, .is_special = type != TYPE_USER}, err));
+      MA_TRY(ma_tokenizer_add_added(t,
+                                    (ma_added){.id = (int32_t)i,
+                                               .text = (char *)(uintptr_t)all->texts[i].data,
+                                               .length = all->texts[i].length,
+                                               .is_special = type != TYPE_USER},
+                                    err));
   }
 done:
   return st;
@@ -149,12 +154,14 @@ static ma_status read_pre(ma_tokenizer *t, const ma_gguf *g, ma_error *err) {
       step->kind = MA_STEP_UNICODE;
       step->form = UTF8PROC_COMPOSE | UTF8PROC_STABLE;
     }
-    if (pre_tokenizers[i].splits_digits) MA_TRY(ma_steps_add_split(&t->pre_tokenizer, "\\p{N}", MA_SPLIT_ISOLATED, false, err));
+    if (pre_tokenizers[i].splits_digits)
+      MA_TRY(ma_steps_add_split(&t->pre_tokenizer, "\\p{N}", MA_SPLIT_ISOLATED, false, err));
     MA_TRY(ma_steps_add_split(&t->pre_tokenizer, pre_tokenizers[i].regex, MA_SPLIT_ISOLATED, false, err));
     snprintf(t->description, sizeof t->description, "byte-level BPE (%s)", name);
     return MA_OK;
   }
-  return ma_fail(err, MA_UNSUPPORTED, "%s: tokenizer.ggml.pre = '%s' is a pre-tokenizer that massact does not have", ma_gguf_path(g), name);
+  return ma_fail(err, MA_UNSUPPORTED, "%s: tokenizer.ggml.pre = '%s' is a pre-tokenizer that massact does not have",
+                 ma_gguf_path(g), name);
 done:
   return st;
 }
@@ -237,7 +244,8 @@ static ma_status load_sentencepiece(ma_tokenizer *t, const ma_gguf *g, const ma_
   if (!scores) MA_TRY(bad(g, err, "scores", "is missing"));
   for (uint64_t i = 0; i < scores->n; i++) {
     double score;
-    if (!ma_gguf_number(scores, i, &score) || !isfinite(score)) MA_TRY(bad(g, err, "scores", "has one that is not finite"));
+    if (!ma_gguf_number(scores, i, &score) || !isfinite(score))
+      MA_TRY(bad(g, err, "scores", "has one that is not finite"));
   }
   MA_TRY(flag(g, "add_space_prefix", true, &prefix, err));
   MA_TRY(ma_vocabulary_index(&t->vocabulary, false, err));
@@ -277,13 +285,14 @@ ma_status ma_tokenizer_load_gguf(ma_tokenizer *t, const ma_gguf *g, ma_error *er
   ma_status st = MA_OK;
   const ma_gguf_value *types, *model = find(g, "model"), *tokens = find(g, "tokens");
   bool adds_bos, adds_eos;
-  if (!model || model->is_array || model->type != MA_GGUF_STRING) return bad(g, err, "model", "is missing or no string");
+  if (!model || model->is_array || model->type != MA_GGUF_STRING)
+    return bad(g, err, "model", "is missing or no string");
   ma_gguf_text kind = model->texts[0];
   bool is_gpt2 = kind.length == 4 && memcmp(kind.data, "gpt2", 4) == 0;
   bool is_llama = kind.length == 5 && memcmp(kind.data, "llama", 5) == 0;
   if (!is_gpt2 && !is_llama)
-    return ma_fail(err, MA_UNSUPPORTED, "%s: tokenizer.ggml.model = '%.*s'; massact reads gpt2 and llama", ma_gguf_path(g),
-                   (int)(kind.length < 32 ? kind.length : 32), kind.data);
+    return ma_fail(err, MA_UNSUPPORTED, "%s: tokenizer.ggml.model = '%.*s'; massact reads gpt2 and llama",
+                   ma_gguf_path(g), (int)(kind.length < 32 ? kind.length : 32), kind.data);
   MA_TRY(integers(g, "token_type", tokens ? tokens->n : 0, &types, err));
   MA_TRY(read_tokens(t, g, types, err));
   MA_TRY(special_id(g, "unknown_token_id", t->vocabulary.n, &t->bpe.unknown, err));

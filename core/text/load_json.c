@@ -80,7 +80,8 @@ ma_status ma_json_count(const ma_json_reader *r, const json_t *object, const cha
 }
 
 ma_status ma_json_pattern(const ma_json_reader *r, const json_t *object, ma_pattern *out) {
-  const json_t *pattern = field(object, "pattern"), *regex = field(pattern, "Regex"), *literal = field(pattern, "String");
+  const json_t *pattern = field(object, "pattern"), *regex = field(pattern, "Regex"),
+               *literal = field(pattern, "String");
   *out = (ma_pattern){0};
   if (json_is_string(regex) && !literal)
     return ma_json_at(r, ma_pattern_regex(out, json_string_value(regex), json_string_length(regex), r->err));
@@ -98,7 +99,8 @@ ma_status ma_json_scheme(const ma_json_reader *r, const json_t *object, int *out
   if (st != MA_OK) return st;
   *out = adds ? MA_PREPEND_ALWAYS : MA_PREPEND_NEVER;
   if (!name) return MA_OK;
-  if (!adds && strcmp(name, "never") != 0) return ma_json_bad(r, "add_prefix_space and prepend_scheme contradict each other");
+  if (!adds && strcmp(name, "never") != 0)
+    return ma_json_bad(r, "add_prefix_space and prepend_scheme contradict each other");
   for (int i = 0; i < 3; i++)
     if (strcmp(name, names[i]) == 0) return *out = i, MA_OK;
   return ma_json_bad(r, "prepend_scheme '%.40s' is unknown", name);
@@ -144,7 +146,8 @@ static ma_status normalize_added(ma_json_reader *r) {
     st = ma_text_add(&pieces.text, a->text, a->length, r->err);
     if (st == MA_OK) st = ma_pieces_add(&pieces, 0, a->length, r->err);
     if (st == MA_OK) st = ma_steps_apply(&r->t->normalizer, &pieces, r->err);
-    if (st == MA_OK && pieces.text.length == 0) st = ma_json_bad(r, "the normalizer leaves nothing of '%.60s'", a->text);
+    if (st == MA_OK && pieces.text.length == 0)
+      st = ma_json_bad(r, "the normalizer leaves nothing of '%.60s'", a->text);
     bool differs = pieces.text.length != a->length || memcmp(pieces.text.data, a->text, a->length) != 0;
     if (st == MA_OK && differs) {
       /* It is decoded as it was normalised, too. */
@@ -226,7 +229,10 @@ ma_status ma_tokenizer_load_json(ma_tokenizer *t, const char *path, ma_error *er
   MA_TRY(read_special(&r));
   bool is_unigram = t->model == MA_MODEL_UNIGRAM;
   snprintf(t->description, sizeof t->description, "%s%s",
-           t->is_byte_level ? "byte-level " : is_unigram ? "" : "SentencePiece-style ", is_unigram ? "unigram" : "BPE");
+           t->is_byte_level ? "byte-level "
+           : is_unigram     ? ""
+                            : "SentencePiece-style ",
+           is_unigram ? "unigram" : "BPE");
 done:
   json_decref(root);
   return st;

@@ -13,7 +13,8 @@ static ma_status read_character(const ma_json_reader *r, const json_t *c, const 
   ma_status st = ma_json_needed(r, c, key, &text);
   if (st != MA_OK) return st;
   size_t n = strlen(text);
-  return n && ma_utf8_sequence(text, n) == n ? ma_strdup(out, text, r->err) : ma_json_bad(r, "%s is not one character", key);
+  return n && ma_utf8_sequence(text, n) == n ? ma_strdup(out, text, r->err)
+                                             : ma_json_bad(r, "%s is not one character", key);
 }
 
 ma_status ma_json_decoder(ma_json_reader *r, const json_t *c) {
@@ -53,7 +54,8 @@ done:
 static ma_status check_id(const ma_json_reader *r, const json_t *value, const char *name, int32_t *out) {
   ma_status st = ma_json_id(r, value, name, out);
   if (st != MA_OK) return st;
-  return (size_t)*out < r->t->vocabulary.n ? MA_OK : ma_json_bad(r, "the id of '%.60s' is outside the vocabulary", name);
+  return (size_t)*out < r->t->vocabulary.n ? MA_OK
+                                           : ma_json_bad(r, "the id of '%.60s' is outside the vocabulary", name);
 }
 
 static ma_status add_special(const ma_json_reader *r, const json_t *specials, const char *name, ma_ids *out) {

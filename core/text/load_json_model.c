@@ -31,7 +31,8 @@ static ma_status read_vocabulary(ma_json_reader *r, const json_t *vocab) {
   MA_TRY(ma_vocabulary_reserve(v, n, r->err));
   json_object_keylen_foreach(vocabulary, token, length, value) {
     id = (int32_t)json_integer_value(value);
-    if (v->tokens[id].text) MA_TRY(ma_json_bad(r, "vocab gives id %d to '%.40s' and to '%.40s'", id, v->tokens[id].text, token));
+    if (v->tokens[id].text)
+      MA_TRY(ma_json_bad(r, "vocab gives id %d to '%.40s' and to '%.40s'", id, v->tokens[id].text, token));
     MA_TRY(ma_vocabulary_set(v, id, token, length, true, r->err));
   }
   MA_TRY(ma_vocabulary_index(v, false, r->err));
@@ -70,13 +71,15 @@ static ma_status read_merges(ma_json_reader *r, const json_t *merges) {
   if (!json_is_array(merges)) return ma_json_bad(r, "merges is no list");
   MA_TRY(ma_bpe_reserve(&r->t->bpe, json_array_size(merges), r->err));
   json_array_foreach(merges, i, merge) {
-    if (!merge_parts(merge, &left, &n, &right, &m)) MA_TRY(ma_json_bad(r, "merges has an entry that is not two tokens (number %zu)", i));
+    if (!merge_parts(merge, &left, &n, &right, &m))
+      MA_TRY(ma_json_bad(r, "merges has an entry that is not two tokens (number %zu)", i));
     joined.length = 0;
     MA_TRY(ma_text_add(&joined, left, n, r->err));
     MA_TRY(ma_text_add(&joined, right, m, r->err));
     int32_t a = ma_vocabulary_find(v, left, n), b = ma_vocabulary_find(v, right, m);
     int32_t id = ma_vocabulary_find(v, joined.data, joined.length);
-    if (a < 0 || b < 0 || id < 0) MA_TRY(ma_json_bad(r, "merges makes '%.60s' (number %zu) of what is not in vocab", joined.data, i));
+    if (a < 0 || b < 0 || id < 0)
+      MA_TRY(ma_json_bad(r, "merges makes '%.60s' (number %zu) of what is not in vocab", joined.data, i));
     ma_bpe_add(&r->t->bpe, a, b, (uint32_t)i, id, true);
   }
 done:
@@ -131,7 +134,8 @@ static ma_status read_unigram(ma_json_reader *r, const json_t *model) {
       MA_TRY(ma_json_bad(r, "vocab has an entry that is not [token, score] (number %zu)", i));
     u->scores[i] = json_number_value(score);
     if (!isfinite(u->scores[i])) MA_TRY(ma_json_bad(r, "vocab has a score that is not finite (number %zu)", i));
-    MA_TRY(ma_vocabulary_set(&r->t->vocabulary, (int32_t)i, json_string_value(token), json_string_length(token), true, r->err));
+    MA_TRY(ma_vocabulary_set(&r->t->vocabulary, (int32_t)i, json_string_value(token), json_string_length(token), true,
+                             r->err));
   }
   MA_TRY(ma_vocabulary_index(&r->t->vocabulary, false, r->err));
   if (!unknown || json_is_null(unknown)) goto done;
@@ -165,10 +169,12 @@ static ma_status place_added(ma_json_reader *r, int32_t id, const char *content,
   int32_t known = ma_vocabulary_find(v, content, length);
   if (known == id) return MA_OK;
   if (known >= 0) return ma_json_bad(r, "'%.60s' has id %d here and %d in model.vocab", content, id, known);
-  if ((size_t)id >= v->n + n_added + (1u << 16)) return ma_json_bad(r, "the id of '%.60s' is far beyond the vocabulary", content);
+  if ((size_t)id >= v->n + n_added + (1u << 16))
+    return ma_json_bad(r, "the id of '%.60s' is far beyond the vocabulary", content);
   ma_status st = ma_vocabulary_reserve(v, (size_t)id + 1, r->err);
   if (st != MA_OK) return st;
-  if (v->tokens[id].text) return ma_json_bad(r, "'%.60s' has id %d, which '%.60s' has too", content, id, v->tokens[id].text);
+  if (v->tokens[id].text)
+    return ma_json_bad(r, "'%.60s' has id %d, which '%.60s' has too", content, id, v->tokens[id].text);
   return ma_vocabulary_set(v, id, content, length, false, r->err);
 }
 

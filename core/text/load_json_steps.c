@@ -49,7 +49,8 @@ static ma_status read_charsmap(const ma_json_reader *r, const json_t *c, ma_step
   if (!text) MA_TRY(ma_json_bad(r, "precompiled_charsmap is missing"));
   MA_TRY(add_step(r, steps, MA_STEP_CHARSMAP, &step));
   MA_TRY(MA_NEW(&step->content, strlen(text) + 1, r->err));
-  if (!decode_base64(text, step->content, &step->content_length)) MA_TRY(ma_json_bad(r, "precompiled_charsmap is not base64"));
+  if (!decode_base64(text, step->content, &step->content_length))
+    MA_TRY(ma_json_bad(r, "precompiled_charsmap is not base64"));
   MA_TRY(ma_json_at(r, ma_charsmap_check(step->content, step->content_length, r->err)));
 done:
   return st;
@@ -153,7 +154,9 @@ static ma_status read_metaspace(const ma_json_reader *r, const json_t *c, ma_ste
   step->behaviour = MA_SPLIT_MERGED_WITH_NEXT;
   MA_TRY(ma_json_flag(r, c, "split", true, &step->splits));
   MA_TRY(ma_json_scheme(r, c, &scheme));
-  step->scheme = scheme == MA_PREPEND_FIRST ? MA_PREPEND_FIRST : scheme == MA_PREPEND_NEVER ? MA_PREPEND_NEVER : MA_PREPEND_ALWAYS;
+  step->scheme = scheme == MA_PREPEND_FIRST   ? MA_PREPEND_FIRST
+                 : scheme == MA_PREPEND_NEVER ? MA_PREPEND_NEVER
+                                              : MA_PREPEND_ALWAYS;
   MA_TRY(set_content(r, step, replacement));
   MA_TRY(ma_pattern_literal(&step->pattern, replacement, strlen(replacement), r->err));
 done:
@@ -185,8 +188,9 @@ done:
 
 ma_status ma_json_pre_tokenizer(ma_json_reader *r, const json_t *c) {
   /* A word as Rust's regex has it, which Hugging Face's Whitespace uses. */
-  static const char words[] = "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]+|"
-                              "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}\\s]+";
+  static const char words[] =
+      "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}]+|"
+      "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}\\s]+";
   ma_status st = MA_OK;
   ma_steps *steps = &r->t->pre_tokenizer;
   ma_behaviour behaviour;

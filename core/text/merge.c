@@ -10,7 +10,7 @@
 #include "text/train_internal.h"
 
 #define INSIDE 0x80000000u /* of a slot that begins no token; in a last one the token's length is added */
-#define NONE UINT32_MAX
+#define NONE   UINT32_MAX
 
 typedef struct place {
   uint32_t slot, next; /* next: NONE ends the list */
@@ -57,7 +57,8 @@ typedef struct merger {
 static ma_status reserve(void **block, size_t *capacity, size_t needed, size_t size, ma_error *err) {
   if (needed <= *capacity) return MA_OK;
   size_t wanted = *capacity ? 2 * *capacity : 1024;
-  if (wanted >= NONE) return ma_fail(err, MA_UNSUPPORTED, "the text has too many different words to train a tokenizer on");
+  if (wanted >= NONE)
+    return ma_fail(err, MA_UNSUPPORTED, "the text has too many different words to train a tokenizer on");
   ma_status st = ma_resize(block, wanted, size, err);
   if (st == MA_OK) *capacity = wanted;
   return st;
@@ -183,7 +184,8 @@ static uint64_t bytes_of_words(const ma_words *words) {
 static ma_status lay_out(merger *m, const uint32_t byte_ids[256]) {
   ma_status st = MA_OK;
   uint64_t n = bytes_of_words(m->words);
-  if (n >= INSIDE) MA_TRY(ma_fail(m->err, MA_UNSUPPORTED, "the text has too many different words to train a tokenizer on"));
+  if (n >= INSIDE)
+    MA_TRY(ma_fail(m->err, MA_UNSUPPORTED, "the text has too many different words to train a tokenizer on"));
   MA_TRY(MA_NEW(&m->slots, n, m->err));
   MA_TRY(MA_NEW(&m->word_of, n, m->err));
   for (size_t i = 0; i < m->words->n; i++) {
@@ -292,7 +294,8 @@ static ma_status merge(merger *m, pair *best) {
   best->merge = (uint32_t)m->n_merges;
   best->first = best->last = NONE;
   m->n_changed = 0;
-  for (uint32_t at = first; at != NONE; at = m->places[at].next) MA_TRY(join_at(m, left, right, id, m->places[at].slot));
+  for (uint32_t at = first; at != NONE; at = m->places[at].next)
+    MA_TRY(join_at(m, left, right, id, m->places[at].slot));
   m->places[last].next = m->free_place;
   m->free_place = first;
   for (size_t i = 0; i < m->n_changed; i++) MA_TRY(push(m, m->changed[i]));

@@ -43,7 +43,8 @@ static ma_status add_character(ma_text *out, utf8proc_int32_t c, ma_error *err) 
 
 static ma_status map_stretch(int form, ma_text *out, const char *text, size_t length, ma_error *err) {
   utf8proc_uint8_t *made = NULL;
-  utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length, &made, (utf8proc_option_t)form);
+  utf8proc_ssize_t n =
+      utf8proc_map((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)length, &made, (utf8proc_option_t)form);
   if (n == UTF8PROC_ERROR_NOMEM) return ma_fail(err, MA_NO_MEMORY, "out of memory");
   if (n < 0) return ma_fail(err, MA_BAD_ARGUMENT, "tokenizer: %s", utf8proc_errmsg(n));
   ma_status st = ma_text_add(out, (const char *)made, (size_t)n, err);
@@ -111,9 +112,12 @@ static ma_status each_character(ma_step_kind kind, ma_text *out, const char *tex
 
 /* ---- replacing, stripping ---- */
 
-static bool is_one_character(const char *text, ma_span match) { return ma_utf8_sequence(text + match.at, match.length) == match.length; }
+static bool is_one_character(const char *text, ma_span match) {
+  return ma_utf8_sequence(text + match.at, match.length) == match.length;
+}
 
-static ma_status replace(const ma_step *step, ma_text *out, const char *text, size_t length, bool *starts_input, ma_error *err) {
+static ma_status replace(const ma_step *step, ma_text *out, const char *text, size_t length, bool *starts_input,
+                         ma_error *err) {
   ma_status st = MA_OK;
   size_t done = 0;
   ma_matches matches = {0};
@@ -137,7 +141,8 @@ done:
   return st;
 }
 
-static ma_status strip(const ma_step *step, ma_text *out, const char *text, size_t length, bool *starts_input, ma_error *err) {
+static ma_status strip(const ma_step *step, ma_text *out, const char *text, size_t length, bool *starts_input,
+                       ma_error *err) {
   size_t from = 0, to = length;
   utf8proc_int32_t c;
   while (step->at_start && from < to) {
@@ -157,7 +162,8 @@ static ma_status strip(const ma_step *step, ma_text *out, const char *text, size
 
 /* ---- what pre-tokenizers rewrite ---- */
 
-static ma_status metaspace(const ma_step *step, ma_text *out, const char *text, size_t length, bool starts_input, ma_error *err) {
+static ma_status metaspace(const ma_step *step, ma_text *out, const char *text, size_t length, bool starts_input,
+                           ma_error *err) {
   ma_status st = MA_OK;
   size_t n = step->content_length, at = 0;
   bool begins = length > 0 && (text[0] == ' ' || (length >= n && memcmp(text, step->content, n) == 0));
@@ -180,8 +186,9 @@ ma_status ma_step_rewrite(const ma_step *step, ma_text *out, const char *text, s
   if (length == 0) return MA_OK;
   switch (step->kind) {
     case MA_STEP_UNICODE: return unicode(step->form, out, text, length, err);
-    case MA_STEP_LOWER: case MA_STEP_STRIP_ACCENTS: case MA_STEP_NMT:
-      return each_character(step->kind, out, text, length, starts_input, err);
+    case MA_STEP_LOWER:
+    case MA_STEP_STRIP_ACCENTS:
+    case MA_STEP_NMT: return each_character(step->kind, out, text, length, starts_input, err);
     case MA_STEP_CHARSMAP: return ma_charsmap_apply(step->content, step->content_length, out, text, length, err);
     case MA_STEP_REPLACE: return replace(step, out, text, length, starts_input, err);
     case MA_STEP_STRIP: return strip(step, out, text, length, starts_input, err);

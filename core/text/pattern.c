@@ -19,10 +19,9 @@ static ma_status compile(pcre2_code **out, const char *regex, size_t length, ma_
   if (!context) return ma_fail(err, MA_NO_MEMORY, "out of memory");
   pcre2_set_newline(context, PCRE2_NEWLINE_LF);
   /* Text is checked to be UTF-8 before it comes here. */
-  *out = pcre2_compile(
-      (PCRE2_SPTR)regex, length,
-      PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK | PCRE2_NEVER_BACKSLASH_C | PCRE2_MULTILINE, &code,
-      &at, context);
+  *out = pcre2_compile((PCRE2_SPTR)regex, length,
+                       PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK | PCRE2_NEVER_BACKSLASH_C | PCRE2_MULTILINE, &code,
+                       &at, context);
   pcre2_compile_context_free(context);
   if (*out) return MA_OK;
   PCRE2_UCHAR message[128];
@@ -89,18 +88,17 @@ static ma_status find(ma_matches *m, ma_span *match, bool *found, ma_error *err)
     if (at) *match = (ma_span){(size_t)(at - m->text), p->literal_length};
     return MA_OK;
   }
-  int result = pcre2_match(p->code, (PCRE2_SPTR)m->text, m->length, m->from, PCRE2_NO_UTF_CHECK,
-                           m->data, m->context);
+  int result = pcre2_match(p->code, (PCRE2_SPTR)m->text, m->length, m->from, PCRE2_NO_UTF_CHECK, m->data, m->context);
   if (result == PCRE2_ERROR_JIT_STACKLIMIT)
-    result = pcre2_match(p->code, (PCRE2_SPTR)m->text, m->length, m->from,
-                         PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, m->data, m->context);
+    result = pcre2_match(p->code, (PCRE2_SPTR)m->text, m->length, m->from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, m->data,
+                         m->context);
   if (result == PCRE2_ERROR_NOMATCH) return MA_OK;
   const PCRE2_SIZE *ends = pcre2_get_ovector_pointer(m->data);
   if (result < 0) {
     PCRE2_UCHAR message[128];
     pcre2_get_error_message(result, message, sizeof message);
-    return ma_fail(err, MA_UNSUPPORTED, "tokenizer: matching a pattern stopped behind byte %zu: %s",
-                   m->from, (char *)message);
+    return ma_fail(err, MA_UNSUPPORTED, "tokenizer: matching a pattern stopped behind byte %zu: %s", m->from,
+                   (char *)message);
   }
   *match = (ma_span){ends[0], ends[1] - ends[0]};
   *found = true;

@@ -20,8 +20,8 @@
 enum { MAX_DEPTH = 100 };
 
 typedef struct group {
-  size_t start;      /* where it begins in the output */
-  int extra;         /* parentheses that options opened inside */
+  size_t start; /* where it begins in the output */
+  int extra;    /* parentheses that options opened inside */
   bool is_caseless;
 } group;
 
@@ -50,29 +50,41 @@ static bool next_is(const translator *t, const char *text) {
 
 /* ---- classes with a name ---- */
 
-#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD          "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
 #define LATIN_NUMBERS "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}" /* in \w, not in [:word:] */
-#define SPACE "\\t-\\r \\x{85}\\p{Z}"
+#define SPACE         "\\t-\\r \\x{85}\\p{Z}"
 
 static const struct {
   const char *name, *items;
 } named[] = {
-    {"alpha", "\\p{Alphabetic}"}, {"digit", "\\p{Nd}"},     {"alnum", "\\p{Alphabetic}\\p{Nd}"}, {"space", SPACE},
-    {"upper", "\\p{Uppercase}"},  {"lower", "\\p{Lowercase}"}, {"punct", "\\p{P}\\p{S}"},     {"word", WORD},
-    {"cntrl", "\\p{Cc}"},         {"xdigit", "0-9a-fA-F"},  {"white_space", SPACE},
+    {"alpha", "\\p{Alphabetic}"},
+    {"digit", "\\p{Nd}"},
+    {"alnum", "\\p{Alphabetic}\\p{Nd}"},
+    {"space", SPACE},
+    {"upper", "\\p{Uppercase}"},
+    {"lower", "\\p{Lowercase}"},
+    {"punct", "\\p{P}\\p{S}"},
+    {"word", WORD},
+    {"cntrl", "\\p{Cc}"},
+    {"xdigit", "0-9a-fA-F"},
+    {"white_space", SPACE},
 };
 
 /* Properties that both know by the same name, besides the one- and two-letter categories. */
-static const char *const properties[] = {"Alphabetic", "Uppercase", "Lowercase", "Join_Control", "Ideographic",
-                                         "Emoji", "Extended_Pictographic", "Any"};
+static const char *const properties[] = {
+    "Alphabetic", "Uppercase", "Lowercase", "Join_Control", "Ideographic", "Emoji", "Extended_Pictographic", "Any"};
 
 /* Items of a class for the letter behind a backslash; NULL: none such. */
 static const char *shorthand(char c) {
   switch (c) {
-    case 's': case 'S': return SPACE;
-    case 'w': case 'W': return WORD LATIN_NUMBERS;
-    case 'd': case 'D': return "\\p{Nd}";
-    case 'h': case 'H': return "0-9a-fA-F";
+    case 's':
+    case 'S': return SPACE;
+    case 'w':
+    case 'W': return WORD LATIN_NUMBERS;
+    case 'd':
+    case 'D': return "\\p{Nd}";
+    case 'h':
+    case 'H': return "0-9a-fA-F";
     default: return NULL;
   }
 }
@@ -81,7 +93,8 @@ static const char *shorthand(char c) {
 static ma_status read_property(translator *t, char letter, char items[96], bool *is_negated) {
   char name[64];
   *is_negated = letter == 'P';
-  const char *open = t->text + t->at, *close = t->at < t->length && *open == '{' ? memchr(open, '}', t->length - t->at) : NULL;
+  const char *open = t->text + t->at,
+             *close = t->at < t->length && *open == '{' ? memchr(open, '}', t->length - t->at) : NULL;
   if (!close) return lacks(t, "\\p without braces");
   size_t n = (size_t)(close - open) - 1;
   open++;
@@ -93,13 +106,15 @@ static ma_status read_property(translator *t, char letter, char items[96], bool 
   if (n == 0 || n >= sizeof name) return lacks(t, "a property of that name");
   memcpy(name, open, n);
   name[n] = '\0';
-  if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_") != n) return lacks(t, "a property of that name");
+  if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_") != n)
+    return lacks(t, "a property of that name");
   t->at = (size_t)(close - t->text) + 1;
   if (strcasecmp(name, "punct") == 0) return snprintf(items, 96, "\\p{P}"), MA_OK; /* [:punct:] has symbols, too */
   for (size_t i = 0; i < sizeof named / sizeof named[0]; i++)
     if (strcasecmp(name, named[i].name) == 0) return snprintf(items, 96, "%s", named[i].items), MA_OK;
   bool is_category = n <= 2;
-  for (size_t i = 0; i < sizeof properties / sizeof properties[0]; i++) is_category |= strcasecmp(name, properties[i]) == 0;
+  for (size_t i = 0; i < sizeof properties / sizeof properties[0]; i++)
+    is_category |= strcasecmp(name, properties[i]) == 0;
   snprintf(items, 96, "\\p{%s%s}", is_category ? "" : "sc:", name);
   return MA_OK;
 }
@@ -116,7 +131,8 @@ static ma_status read_hex(translator *t, size_t n_digits, bool in_braces, int32_
     value = 16 * value + digit;
   }
   if (in_braces && !(t->at < t->length && t->text[t->at++] == '}')) return lacks(t, "\\x{...} of that kind");
-  if (n == 0 || value > 0x10FFFF || (value >= 0xD800 && value < 0xE000)) return lacks(t, "a hexadecimal character of that kind");
+  if (n == 0 || value > 0x10FFFF || (value >= 0xD800 && value < 0xE000))
+    return lacks(t, "a hexadecimal character of that kind");
   *out = value;
   return MA_OK;
 }
@@ -153,7 +169,8 @@ static ma_status read_escaped(translator *t, int32_t *out) {
 
 static ma_status read_character(translator *t, int32_t *out) {
   utf8proc_int32_t c;
-  utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)t->text + t->at, (utf8proc_ssize_t)(t->length - t->at), &c);
+  utf8proc_ssize_t n =
+      utf8proc_iterate((const utf8proc_uint8_t *)t->text + t->at, (utf8proc_ssize_t)(t->length - t->at), &c);
   if (n < 1) return lacks(t, "text that is not UTF-8");
   t->at += (size_t)n;
   if (c != '\\') {
@@ -177,7 +194,9 @@ typedef struct operand {
   ma_text items, others;
 } operand;
 
-static ma_status add_text(translator *t, ma_text *out, const char *text) { return ma_text_add(out, text, strlen(text), t->err); }
+static ma_status add_text(translator *t, ma_text *out, const char *text) {
+  return ma_text_add(out, text, strlen(text), t->err);
+}
 
 static ma_status add_other(translator *t, operand *o, const char *before, const char *items, const char *after) {
   ma_status st = MA_OK;
@@ -219,7 +238,8 @@ static ma_status read_item(translator *t, int depth, operand *o) {
     t->at += is_negated;
     for (size_t i = 0; i < sizeof named / sizeof named[0]; i++) {
       size_t n = strlen(named[i].name);
-      if (!next_is(t, named[i].name) || t->length - t->at < n + 2 || memcmp(t->text + t->at + n, ":]", 2) != 0) continue;
+      if (!next_is(t, named[i].name) || t->length - t->at < n + 2 || memcmp(t->text + t->at + n, ":]", 2) != 0)
+        continue;
       t->at += n + 2;
       return is_negated ? add_other(t, o, "[^", named[i].items, "]") : add_text(t, &o->items, named[i].items);
     }
@@ -450,7 +470,8 @@ static ma_status read_backslash(translator *t) {
   start_atom(t);
   if (c == 'b' || c == 'B') {
     bool is_edge = c == 'b';
-    snprintf(text, sizeof text, "(?:(?<=%s)(?%c%s)|(?<!%s)(?%c%s))", word, is_edge ? '!' : '=', word, word, is_edge ? '=' : '!', word);
+    snprintf(text, sizeof text, "(?:(?<=%s)(?%c%s)|(?<!%s)(?%c%s))", word, is_edge ? '!' : '=', word, word,
+             is_edge ? '=' : '!', word);
     t->at += 2;
     t->last_literal = 0;
     return put(t, text);
@@ -519,7 +540,10 @@ ma_status ma_regex_translate(ma_text *out, const char *regex, size_t length, ma_
         t.has_atom = true;
         t.at++;
         break;
-      case '|': case '^': case '$': case '.':
+      case '|':
+      case '^':
+      case '$':
+      case '.':
         start_atom(&t);
         t.has_atom = c == '.';
         t.last_literal = 0;
@@ -531,7 +555,9 @@ ma_status ma_regex_translate(ma_text *out, const char *regex, size_t length, ma_
         t.last_literal = 0;
         MA_TRY(read_class(&t, 0, NULL, out));
         break;
-      case '*': case '+': case '?': MA_TRY(read_quantifier(&t)); break;
+      case '*':
+      case '+':
+      case '?': MA_TRY(read_quantifier(&t)); break;
       case '{':
         MA_TRY(read_interval(&t, &is_interval));
         if (!is_interval) MA_TRY(read_literal(&t));

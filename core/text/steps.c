@@ -5,8 +5,7 @@
 #include "base/threads.h"
 #include "text/text_internal.h"
 
-const char ma_regex_gpt2[] =
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+const char ma_regex_gpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 const char ma_regex_llama3[] =
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
@@ -22,8 +21,7 @@ ma_status ma_steps_add(ma_steps *s, ma_step **out, ma_error *err) {
   return MA_OK;
 }
 
-ma_status ma_steps_add_split(ma_steps *s, const char *regex, ma_behaviour behaviour, bool inverted,
-                             ma_error *err) {
+ma_status ma_steps_add_split(ma_steps *s, const char *regex, ma_behaviour behaviour, bool inverted, ma_error *err) {
   ma_step *step;
   ma_status st = ma_steps_add(s, &step, err);
   if (st != MA_OK) return st;

@@ -77,7 +77,7 @@ void ma_matches_close(ma_matches *m);
 /* ---- normalisers and pre-tokenizers: a list of steps ---- */
 
 typedef enum ma_step_kind {
-  MA_STEP_UNICODE,       /* `form` of utf8proc */
+  MA_STEP_UNICODE, /* `form` of utf8proc */
   MA_STEP_LOWER,
   MA_STEP_STRIP_ACCENTS, /* drops combining marks */
   MA_STEP_NMT,           /* drops control characters, other blanks become U+0020 */
@@ -103,11 +103,11 @@ typedef struct ma_step {
   ma_step_kind kind;
   ma_pattern pattern;
   ma_behaviour behaviour;
-  bool is_inverted;           /* SPLIT: what lies between matches counts as the match */
-  bool at_start, at_end;      /* STRIP */
-  int form;                   /* UNICODE: utf8proc options */
+  bool is_inverted;      /* SPLIT: what lies between matches counts as the match */
+  bool at_start, at_end; /* STRIP */
+  int form;              /* UNICODE: utf8proc options */
   enum { MA_PREPEND_ALWAYS, MA_PREPEND_FIRST, MA_PREPEND_NEVER } scheme; /* METASPACE */
-  bool splits;                /* METASPACE */
+  bool splits;                                                           /* METASPACE */
   char *content;
   size_t content_length;
 } ma_step;
@@ -145,7 +145,7 @@ typedef struct ma_token {
   size_t length;
   bool is_model;   /* the model knows it; else it was only added */
   bool is_special; /* an added token that decoding can skip */
-  char *bytes;   /* byte-level models: what the model matches, where that is not the spelling */
+  char *bytes;     /* byte-level models: what the model matches, where that is not the spelling */
   size_t n_bytes;
   char *decoded; /* added tokens that the normaliser changes: what decoding starts from (no NUL in it) */
 } ma_token;
@@ -193,7 +193,7 @@ typedef struct ma_bpe {
   int32_t byte_ids[256]; /* of byte-level models the byte, with byte fallback "<0xNN>"; -1: none */
   int32_t unknown;       /* -1: none */
   bool has_byte_fallback, fuses_unknown, ignores_merges;
-  bool lacks_unknown;    /* the file names an unknown token that the vocabulary lacks */
+  bool lacks_unknown; /* the file names an unknown token that the vocabulary lacks */
 } ma_bpe;
 
 ma_status ma_bpe_reserve(ma_bpe *b, size_t n, ma_error *err);
@@ -212,8 +212,8 @@ typedef struct ma_scratch {
   size_t node_capacity;
 } ma_scratch;
 
-ma_status ma_bpe_encode(const ma_bpe *b, const ma_vocabulary *v, ma_scratch *scratch, const char *text,
-                        size_t length, ma_ids *out, ma_error *err);
+ma_status ma_bpe_encode(const ma_bpe *b, const ma_vocabulary *v, ma_scratch *scratch, const char *text, size_t length,
+                        ma_ids *out, ma_error *err);
 void ma_scratch_release(ma_scratch *s);
 
 /* ---- unigram ---- */
@@ -227,7 +227,7 @@ typedef struct ma_edge {
 typedef struct ma_unigram {
   double *scores; /* one a token */
   double unknown_score;
-  ma_edge *edges; /* a trie of the tokens, its edges in open addressing */
+  ma_edge *edges;  /* a trie of the tokens, its edges in open addressing */
   int32_t *leaves; /* id that ends at a node; -1: none */
   size_t n_edges, n_nodes;
   int32_t byte_ids[256];
@@ -248,8 +248,8 @@ typedef enum ma_decode_kind {
   MA_DECODE_REPLACE,       /* `pattern` by `with`, in each token */
   MA_DECODE_BYTE_FALLBACK, /* runs of <0xNN> */
   MA_DECODE_FUSE,
-  MA_DECODE_STRIP,         /* up to `start` times `content` in front, `stop` times behind */
-  MA_DECODE_METASPACE      /* `content` is a blank; in the first token nothing if `start` */
+  MA_DECODE_STRIP,    /* up to `start` times `content` in front, `stop` times behind */
+  MA_DECODE_METASPACE /* `content` is a blank; in the first token nothing if `start` */
 } ma_decode_kind;
 
 typedef struct ma_decode_step {
@@ -282,9 +282,9 @@ struct ma_tokenizer {
   ma_decode_step *decoders;
   size_t n_decoders;
   bool joins_with_blank; /* there is no decoder: tokens are joined by blanks */
-  ma_added *added; /* longest first */
+  ma_added *added;       /* longest first */
   size_t n_added;
-  ma_pattern word; /* a character of a word, where an added token is a single word */
+  ma_pattern word;       /* a character of a word, where an added token is a single word */
   ma_ids prefix, suffix; /* what the template adds */
   int32_t bos, eos;
   char description[96];

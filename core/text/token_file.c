@@ -50,14 +50,16 @@ static ma_status check_header(const header *h, size_t size, const char *path, ma
   if (size < HEADER_BYTES || memcmp(h->magic, magic, sizeof magic) != 0)
     return ma_fail(err, MA_BAD_FILE, "'%s' is no token file; massact.tokens.write makes one from texts", path);
   if (h->version != VERSION)
-    return ma_fail(err, MA_BAD_FILE, "token file '%s' has version %u, and this massact reads version %d", path, h->version, VERSION);
+    return ma_fail(err, MA_BAD_FILE, "token file '%s' has version %u, and this massact reads version %d", path,
+                   h->version, VERSION);
   bool is_sound = (h->id_bytes == 2 || h->id_bytes == 4) && h->vocab_size > 0 && h->vocab_size <= INT32_MAX &&
                   (h->id_bytes == 4 || h->vocab_size <= MAX_U16_VOCABULARY) && is_id(h->bos, h) && is_id(h->eos, h) &&
                   h->zero == 0 && is_zero(h->reserved, sizeof h->reserved);
   if (!is_sound) return ma_fail(err, MA_BAD_FILE, "token file '%s': its header makes no sense", path);
   uint64_t bytes = size - HEADER_BYTES;
   if (bytes % h->id_bytes != 0 || bytes / h->id_bytes != h->n_tokens)
-    return ma_fail(err, MA_BAD_FILE, "token file '%s' says that it has %llu tokens of %u bytes, but %llu bytes follow: it is %s", path,
+    return ma_fail(err, MA_BAD_FILE,
+                   "token file '%s' says that it has %llu tokens of %u bytes, but %llu bytes follow: it is %s", path,
                    (unsigned long long)h->n_tokens, h->id_bytes, (unsigned long long)bytes,
                    bytes / h->id_bytes < h->n_tokens ? "cut off" : "too long");
   return MA_OK;
@@ -119,7 +121,8 @@ ma_status ma_token_file_read(const ma_token_file *f, uint64_t at, size_t n, ma_d
   for (size_t i = 0; i < n; i++) {
     uint32_t id = id_at(f, at + i);
     if (id >= f->info.vocab_size)
-      return ma_fail(err, MA_BAD_FILE, "token file '%s': token number %llu is %u, beyond its vocabulary of %u: it is damaged", path,
+      return ma_fail(err, MA_BAD_FILE,
+                     "token file '%s': token number %llu is %u, beyond its vocabulary of %u: it is damaged", path,
                      (unsigned long long)(at + i), id, f->info.vocab_size);
     if (dtype == MA_I64) ((int64_t *)out)[i] = id;
     else ((int32_t *)out)[i] = (int32_t)id;
@@ -152,22 +155,24 @@ static bool is_same(const int32_t *a, const int32_t *b, size_t n) { return n == 
 static bool is_clean_cut(void *self, const char *text, size_t length, size_t at) {
   enum { CONTEXT = 256 };
   const ma_token_writer *w = self;
-  size_t from = at < CONTEXT ? 0 : at - CONTEXT, to = length - at < CONTEXT ? length : at + CONTEXT, n = 0, n_before = 0, n_behind = 0;
+  size_t from = at < CONTEXT ? 0 : at - CONTEXT, to = length - at < CONTEXT ? length : at + CONTEXT, n = 0,
+         n_before = 0, n_behind = 0;
   int32_t *whole = NULL, *before = NULL, *behind = NULL;
   while (from < at && ((uint8_t)text[from] & 0xC0) == 0x80) from++;
   while (to > at && to < length && ((uint8_t)text[to] & 0xC0) == 0x80) to--;
   bool is_clean = ma_tokenizer_encode(w->tokenizer, text + from, to - from, false, &whole, &n, NULL) == MA_OK &&
                   ma_tokenizer_encode(w->tokenizer, text + from, at - from, false, &before, &n_before, NULL) == MA_OK &&
                   ma_tokenizer_encode(w->tokenizer, text + at, to - at, false, &behind, &n_behind, NULL) == MA_OK &&
-                  n == n_before + n_behind && is_same(whole, before, n_before) && is_same(whole + n_before, behind, n_behind);
+                  n == n_before + n_behind && is_same(whole, before, n_before) &&
+                  is_same(whole + n_before, behind, n_behind);
   ma_free(whole);
   ma_free(before);
   ma_free(behind);
   return is_clean;
 }
 
-ma_status ma_token_writer_open(ma_token_writer **out, const char *path, const ma_tokenizer *tokenizer, const ma_token_info *info,
-                               ma_error *err) {
+ma_status ma_token_writer_open(ma_token_writer **out, const char *path, const ma_tokenizer *tokenizer,
+                               const ma_token_info *info, ma_error *err) {
   ma_status st = MA_OK;
   ma_token_writer *w = NULL;
   size_t size = ma_tokenizer_size(tokenizer);
@@ -212,7 +217,8 @@ static void encode_pieces(void *self, size_t begin, size_t end) {
     const ma_feed_piece *piece = &w->feed.pieces[i];
     encoded *e = &w->encoded[i];
     if (piece->length == 0) continue;
-    e->st = ma_tokenizer_encode(w->tokenizer, w->feed.text.data + piece->at, piece->length, false, &e->ids, &e->n, &e->err);
+    e->st =
+        ma_tokenizer_encode(w->tokenizer, w->feed.text.data + piece->at, piece->length, false, &e->ids, &e->n, &e->err);
   }
 }
 
@@ -228,7 +234,9 @@ static ma_status put_ids(ma_token_writer *w, int32_t *ids, size_t n, ma_error *e
   return ma_writer_write(w->file, narrow, 2 * n, err);
 }
 
-static ma_status put_id(ma_token_writer *w, int32_t id, ma_error *err) { return id < 0 ? MA_OK : put_ids(w, &id, 1, err); }
+static ma_status put_id(ma_token_writer *w, int32_t id, ma_error *err) {
+  return id < 0 ? MA_OK : put_ids(w, &id, 1, err);
+}
 
 /* Encodes the pieces that have come together, and writes them in their order. */
 static ma_status write_round(ma_token_writer *w, ma_error *err) {

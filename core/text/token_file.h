@@ -48,8 +48,8 @@ typedef struct ma_token_writer ma_token_writer;
 
 /* A file beside `path`, which appears with ma_token_writer_commit.  `info` says bos, eos and vocabulary; the tokenizer has to
  * outlive the writer.  *out is new (ma_token_writer_close). */
-ma_status ma_token_writer_open(ma_token_writer **out, const char *path, const ma_tokenizer *tokenizer, const ma_token_info *info,
-                               ma_error *err);
+ma_status ma_token_writer_open(ma_token_writer **out, const char *path, const ma_tokenizer *tokenizer,
+                               const ma_token_info *info, ma_error *err);
 /* The next part of a document, `ends` with its last one; encoded on all threads. */
 ma_status ma_token_writer_add(ma_token_writer *w, const char *text, size_t length, bool ends, ma_error *err);
 ma_status ma_token_writer_commit(ma_token_writer *w, ma_error *err);

@@ -170,7 +170,8 @@ static const ma_added *added_at(const encoder *e, bool normalized, const char *t
   if (!e->starts[normalized][(uint8_t)text[at]]) return NULL;
   for (size_t i = 0; i < e->t->n_added; i++) {
     const ma_added *a = &e->t->added[i];
-    if (a->is_normalized == normalized && a->length <= length - at && memcmp(text + at, a->text, a->length) == 0) return a;
+    if (a->is_normalized == normalized && a->length <= length - at && memcmp(text + at, a->text, a->length) == 0)
+      return a;
   }
   return NULL;
 }
@@ -195,7 +196,8 @@ done:
 
 /* Calls `rest` for what lies between added tokens, and puts their ids in between.  `done` can lie behind `at`, where a
  * token has taken blanks that the next one begins with. */
-static ma_status cut_added(encoder *e, bool normalized, const char *text, size_t length, bool starts_input, segment_fn *rest) {
+static ma_status cut_added(encoder *e, bool normalized, const char *text, size_t length, bool starts_input,
+                           segment_fn *rest) {
   ma_status st = MA_OK;
   size_t done = 0, at = 0;
   while (at < length) {
@@ -268,8 +270,8 @@ static ma_status add_all(ma_ids *out, const ma_ids *ids, ma_error *err) {
   return st;
 }
 
-ma_status ma_tokenizer_encode(const ma_tokenizer *t, const char *text, size_t length, bool special,
-                              int32_t **ids, size_t *n, ma_error *err) {
+ma_status ma_tokenizer_encode(const ma_tokenizer *t, const char *text, size_t length, bool special, int32_t **ids,
+                              size_t *n, ma_error *err) {
   ma_status st = MA_OK;
   encoder e = {.t = t, .err = err};
   *ids = NULL;

@@ -21,14 +21,14 @@ void ma_tokenizer_close(ma_tokenizer *t); /* NULL is fine */
 
 /* *ids is new (ma_free), *n its length.  `special`: add what the template adds (BOS ...).  Text is UTF-8
  * of any length, NUL bytes included; invalid UTF-8 fails with the byte's position. */
-ma_status ma_tokenizer_encode(const ma_tokenizer *t, const char *text, size_t length, bool special,
-                              int32_t **ids, size_t *n, ma_error *err);
+ma_status ma_tokenizer_encode(const ma_tokenizer *t, const char *text, size_t length, bool special, int32_t **ids,
+                              size_t *n, ma_error *err);
 /* *text is new (ma_free) with a NUL behind its *length bytes; always valid UTF-8.  An id outside the
  * vocabulary fails. */
-ma_status ma_tokenizer_decode(const ma_tokenizer *t, const int32_t *ids, size_t n, bool skip_special,
-                              char **text, size_t *length, ma_error *err);
+ma_status ma_tokenizer_decode(const ma_tokenizer *t, const int32_t *ids, size_t n, bool skip_special, char **text,
+                              size_t *length, ma_error *err);
 
-size_t ma_tokenizer_size(const ma_tokenizer *t);                      /* ids are 0 .. size - 1 */
+size_t ma_tokenizer_size(const ma_tokenizer *t); /* ids are 0 .. size - 1 */
 /* The token as the vocabulary spells it (borrowed), NULL when the id is not used. */
 const char *ma_tokenizer_token(const ma_tokenizer *t, int32_t id, size_t *length);
 int32_t ma_tokenizer_id(const ma_tokenizer *t, const char *token, size_t length); /* -1: none */

@@ -35,7 +35,8 @@ ma_status ma_trainer_open(ma_trainer **out, const char *pattern, ma_error *err) 
   ma_status st = MA_OK;
   ma_trainer *t = NULL;
   *out = NULL;
-  if (!*pattern) MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "the pattern is empty; gpt2, llama3, qwen2 or a regular expression"));
+  if (!*pattern)
+    MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "the pattern is empty; gpt2, llama3, qwen2 or a regular expression"));
   MA_TRY(MA_NEW(&t, 1, err));
   MA_TRY(ma_steps_add_split(&t->steps, ma_trainer_regex(pattern), MA_SPLIT_ISOLATED, false, err));
   *out = t;
@@ -116,7 +117,8 @@ static ma_status check_special(const char *token, ma_words *tokens, ma_error *er
   if (length == 0) return ma_fail(err, MA_BAD_ARGUMENT, "a special token is empty");
   if (ma_utf8_bad_byte(token, length) < length) return ma_fail(err, MA_BAD_ARGUMENT, "a special token is not UTF-8");
   ma_status st = ma_words_add(tokens, token, length, 0, &index, err);
-  if (st == MA_OK && tokens->n == before) st = ma_fail(err, MA_BAD_ARGUMENT, "special token '%.60s' is there twice", token);
+  if (st == MA_OK && tokens->n == before)
+    st = ma_fail(err, MA_BAD_ARGUMENT, "special token '%.60s' is there twice", token);
   return st;
 }
 
@@ -136,7 +138,8 @@ static ma_status first_tokens(const char *const *special, size_t n_special, ma_w
       if ((letter.length == 2 && (uint8_t)letter.data[0] >= 0xC4) != is_shifted) continue;
       MA_TRY(ma_words_add(tokens, letter.data, letter.length, 0, &index, err));
       if (tokens->n == before)
-        MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "special token '%s' is how the vocabulary spells a byte; choose another name", letter.data));
+        MA_TRY(ma_fail(err, MA_BAD_ARGUMENT,
+                       "special token '%s' is how the vocabulary spells a byte; choose another name", letter.data));
       byte_ids[byte] = (uint32_t)index;
     }
 done:
@@ -160,8 +163,8 @@ ma_status ma_trainer_finish(ma_trainer *t, size_t vocab_size, uint64_t min_frequ
   uint32_t byte_ids[256];
   *out = (ma_trained){0};
   if (vocab_size < 256 + n_special)
-    MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "vocab_size is %zu, but the 256 bytes and %zu special tokens are %zu already", vocab_size,
-                   n_special, 256 + n_special));
+    MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "vocab_size is %zu, but the 256 bytes and %zu special tokens are %zu already",
+                   vocab_size, n_special, 256 + n_special));
   if (vocab_size > INT32_MAX / 8) MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "vocab_size %zu is too large", vocab_size));
   MA_TRY(first_tokens(special, n_special, &tokens, byte_ids, err));
   MA_TRY(ma_feed_end(&t->feed, err));

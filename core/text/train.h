@@ -27,8 +27,8 @@ ma_status ma_trainer_add(ma_trainer *t, const char *text, size_t length, bool en
 
 typedef struct ma_trained {
   size_t n_tokens, n_merges;
-  char **tokens;     /* by id, in the byte-level alphabet, each with a NUL: special tokens, 256 bytes, merged ones */
-  uint32_t *merges;  /* left, right; left, right; ... by rank */
+  char **tokens;    /* by id, in the byte-level alphabet, each with a NUL: special tokens, 256 bytes, merged ones */
+  uint32_t *merges; /* left, right; left, right; ... by rank */
 } ma_trained;
 
 /* Merges until there are `vocab_size` tokens, or no pair occurs `min_frequency` times.  `special` are the tokens 0 to

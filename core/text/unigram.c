@@ -24,7 +24,8 @@ typedef struct ma_node node;
 static size_t slot_of(const ma_unigram *u, uint32_t from, uint8_t byte) {
   uint64_t h = ((uint64_t)from << 8 | byte) * 0x9E3779B97F4A7C15u;
   size_t at = (size_t)(h >> 24) & (u->n_edges - 1);
-  while (u->edges[at].next && (u->edges[at].node != from || u->edges[at].byte != byte)) at = (at + 1) & (u->n_edges - 1);
+  while (u->edges[at].next && (u->edges[at].node != from || u->edges[at].byte != byte))
+    at = (at + 1) & (u->n_edges - 1);
   return at;
 }
 
@@ -90,7 +91,8 @@ static ma_status lacks_unknown(ma_error *err, const char *text, size_t length) {
                  ma_character_name(text, length, name));
 }
 
-static ma_status find_best(const ma_unigram *u, const ma_vocabulary *v, node *best, const char *text, size_t length, ma_error *err) {
+static ma_status find_best(const ma_unigram *u, const ma_vocabulary *v, node *best, const char *text, size_t length,
+                           ma_error *err) {
   best[0] = (node){.id = -1};
   for (size_t i = 1; i <= length; i++) best[i].from = SIZE_MAX;
   for (size_t at = 0, n; at < length; at += n) {
@@ -117,7 +119,8 @@ static ma_status find_best(const ma_unigram *u, const ma_vocabulary *v, node *be
 }
 
 /* A stretch of unknown characters: a token of that text, its bytes, or the unknown token. */
-static ma_status add_unknown(const ma_unigram *u, const ma_vocabulary *v, const char *text, size_t length, ma_ids *out, ma_error *err) {
+static ma_status add_unknown(const ma_unigram *u, const ma_vocabulary *v, const char *text, size_t length, ma_ids *out,
+                             ma_error *err) {
   ma_status st = MA_OK;
   int32_t id = ma_vocabulary_find(v, text, length);
   bool has_bytes = id < 0 && u->has_byte_fallback;

@@ -124,7 +124,8 @@ bool ma_alphabet_bytes(const char *text, size_t length, char *bytes, size_t *n) 
   *n = 0;
   for (size_t at = 0; at < length;) {
     int32_t character;
-    utf8proc_ssize_t used = utf8proc_iterate((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)(length - at), &character);
+    utf8proc_ssize_t used =
+        utf8proc_iterate((const utf8proc_uint8_t *)text + at, (utf8proc_ssize_t)(length - at), &character);
     int byte = used < 1 ? -1 : byte_of(character);
     if (byte < 0) return false;
     bytes[(*n)++] = (char)byte;

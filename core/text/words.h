@@ -14,7 +14,7 @@ typedef struct ma_word {
 } ma_word;
 
 typedef struct ma_words {
-  ma_text text; /* of all words, one behind the other */
+  ma_text text;   /* of all words, one behind the other */
   ma_word *words; /* in the order in which they came */
   size_t n, capacity;
   uint32_t *slots; /* index + 1, open addressing */

@@ -48,8 +48,8 @@ static double at4(const ma_tensor *t, int64_t a, int64_t b, int64_t c, int64_t e
 }
 
 /* Scores of one query: [extra?, keys ...], -inf where hidden. */
-static void plain_scores(const attention_case *c, const ma_tensor *q, const ma_tensor *k, const ma_attention_how *how, int64_t b,
-                         int64_t i, int64_t h, double *scores) {
+static void plain_scores(const attention_case *c, const ma_tensor *q, const ma_tensor *k, const ma_attention_how *how,
+                         int64_t b, int64_t i, int64_t h, double *scores) {
   int64_t position = c->Tk - c->Tq + i, g = h / (c->H / c->G);
   for (int64_t j = 0; j < c->Tk; j++) {
     double s = 0;
@@ -69,18 +69,21 @@ static void plain_scores(const attention_case *c, const ma_tensor *q, const ma_t
   scores[0] = c->softcap > 0 ? (double)c->softcap * tanh(s / (double)c->softcap) : s;
 }
 
-static void check_row(const attention_case *c, const ma_tensor *z, const ma_tensor *v, const ma_attention_how *how, int64_t b,
-                      int64_t i, int64_t h, const double *scores) {
+static void check_row(const attention_case *c, const ma_tensor *z, const ma_tensor *v, const ma_attention_how *how,
+                      int64_t b, int64_t i, int64_t h, const double *scores) {
   double most = -INFINITY, sum = 0;
   for (int64_t j = 0; j <= c->Tk; j++) most = fmax(most, scores[j]);
   for (int64_t j = 0; j <= c->Tk; j++) sum += exp(scores[j] - most);
   for (int64_t e = 0; e < c->d; e++) {
-    double expected = c->has_extra ? exp(scores[0] - most) / sum * (double)((const float *)ma_tensor_data(how->extra_value))[h * c->d + e] : 0;
-    for (int64_t j = 0; j < c->Tk; j++) expected += exp(scores[1 + j] - most) / sum * at4(v, b, j, h / (c->H / c->G), e);
+    double expected = c->has_extra ? exp(scores[0] - most) / sum *
+                                         (double)((const float *)ma_tensor_data(how->extra_value))[h * c->d + e]
+                                   : 0;
+    for (int64_t j = 0; j < c->Tk; j++)
+      expected += exp(scores[1 + j] - most) / sum * at4(v, b, j, h / (c->H / c->G), e);
     double got = at4(z, b, i, h, e);
     if (!(fabs(got - expected) <= 2e-5))
-      fail_msg("B%ld Tq%ld Tk%ld: z[%ld,%ld,%ld,%ld] is %g, not %g", (long)c->B, (long)c->Tq, (long)c->Tk, (long)b, (long)i, (long)h,
-               (long)e, got, expected);
+      fail_msg("B%ld Tq%ld Tk%ld: z[%ld,%ld,%ld,%ld] is %g, not %g", (long)c->B, (long)c->Tq, (long)c->Tk, (long)b,
+               (long)i, (long)h, (long)e, got, expected);
   }
 }
 
@@ -118,8 +121,8 @@ static void same_bytes(const ma_tensor *a, const ma_tensor *b) {
 }
 
 /* z as without tallies; tallies as those of the probabilities that exist, for any number of threads, together and apart. */
-static void check_and_tally(const ma_tensor *z, const ma_tensor *probs, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
-                            const ma_attention_how *how) {
+static void check_and_tally(const ma_tensor *z, const ma_tensor *probs, const ma_tensor *q, const ma_tensor *k,
+                            const ma_tensor *v, const ma_attention_how *how) {
   ma_error err = {0};
   ma_tensor received = {0}, entropy = {0};
   int before = ma_threads();
@@ -237,8 +240,11 @@ static void run_case(const attention_case *c) {
   ma_tensor key = make(2, extra_shape, 4), value = make(2, extra_shape, 5), z = {0}, scores = {0}, mixed = {0};
   float slopes[16];
   for (int h = 0; h < 16; h++) slopes[h] = powf(2, -0.5f * (float)(h + 1));
-  ma_attention_how how = {.scale = 1 / sqrtf((float)c->d), .softcap = c->softcap, .window = c->window,
-                          .alibi_slopes = c->has_alibi ? slopes : NULL, .extra_key = c->has_extra ? &key : NULL,
+  ma_attention_how how = {.scale = 1 / sqrtf((float)c->d),
+                          .softcap = c->softcap,
+                          .window = c->window,
+                          .alibi_slopes = c->has_alibi ? slopes : NULL,
+                          .extra_key = c->has_extra ? &key : NULL,
                           .extra_value = c->has_extra ? &value : NULL};
   assert_int_equal(ma_attention(&z, &q, &k, &v, &how, &err), MA_OK);
   double *row = malloc(sizeof *row * (size_t)(c->Tk + 1));
@@ -296,7 +302,8 @@ static void losses_agree(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(attention_is_what_its_formula_says), cmocka_unit_test(tallies_check_their_inputs),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(attention_is_what_its_formula_says),
+                                     cmocka_unit_test(tallies_check_their_inputs),
                                      cmocka_unit_test(tallies_of_edited_probabilities),
                                      cmocka_unit_test(tallies_leave_gradients_alone), cmocka_unit_test(losses_agree)};
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,7 +25,8 @@ static const struct {
      "  local a = massact.randn(5, 7, { seed = 1 })\n"
      "  local b = massact.cat({ a, a:t():clone():t() }, 0)\n"
      "  b = (b * 2 - b:mean(1, { keep = true })):abs():add_(1):softmax():layer_norm():rms_norm()\n"
-     "  b:sort(0) b:topk(2) b:median() b:quantile(0.3, 1) b:max(0) b:std(1) b:gather(1, massact.tensor({ 3, 0 }, 'i64'))\n"
+     "  b:sort(0) b:topk(2) b:median() b:quantile(0.3, 1) b:max(0) b:std(1) b:gather(1, massact.tensor({ 3, 0 }, "
+     "'i64'))\n"
      "  b:gt(0):where(b, 0):to { dtype = 'f16' }:matmul(a:t():unsqueeze(0):expand(2, 7, 5))\n"
      "  a:copy_(a:narrow(0, 0, 1)):reshape(7, 5):permute(1, 0):reshape(-1):totable()\n"
      "  assert(a == a and tostring(b))\n"
@@ -36,7 +37,8 @@ static const struct {
      "  local value = { list = { 1, 2.5, massact.null }, text = 'x', deep = { a = { b = { true } } } }\n"
      "  massact.json.save(path, value)\n"
      "  assert(massact.json.text(massact.json.load(path)) == massact.json.text(value))\n"
-     "  massact.safetensors.save(path .. '.safetensors', { a = massact.zeros(2, 3), b = massact.ones(1) }, { format = 'pt' })\n"
+     "  massact.safetensors.save(path .. '.safetensors', { a = massact.zeros(2, 3), b = massact.ones(1) }, { format = "
+     "'pt' })\n"
      "  local t = massact.safetensors.load(path .. '.safetensors')\n"
      "  assert(t.a:sum():item() == 0 and t.b:item() == 1)\n"
      "  local c <close> = massact.checkpoint.open(tests .. '/golden/blocks.gguf')\n"
@@ -57,25 +59,30 @@ static const struct {
      "    assert(#t:decode(ids) > 10)\n"
      "  end\n"
      "end\n"},
-    {"loading", "local massact, tests = ...\n"
-                "return function()\n"
-                "  local m <close> = massact.load(tests .. '/golden/models/llama-3')\n"
-                "  assert(m.n_layers)\n"
-                "end\n"},
+    {"loading",
+     "local massact, tests = ...\n"
+     "return function()\n"
+     "  local m <close> = massact.load(tests .. '/golden/models/llama-3')\n"
+     "  assert(m.n_layers)\n"
+     "end\n"},
     {"passes",
      "local massact, tests = ...\n"
      "local m = massact.load(tests .. '/golden/models/gpt2')\n"
      "local first = m:forward({ 1, 2, 3, 4 }, { loss = true }).loss\n"
      "return function()\n"
      "  local probe <close> = m:point('layers.*.out'):probe { 'top3', 'median', 'mean' }\n"
-     "  local hook <close> = m:point('layers.{0..1}.attn.probs'):hook(function(x, at) assert(at.name and x:sum():item()) end)\n"
-     "  local tally <close> = m:point('layers.0.attn.{received,entropy}'):hook(function(x) assert(x:sum():item() > 0) end)\n"
+     "  local hook <close> = m:point('layers.{0..1}.attn.probs'):hook(function(x, at) assert(at.name and "
+     "x:sum():item()) end)\n"
+     "  local tally <close> = m:point('layers.0.attn.{received,entropy}'):hook(function(x) assert(x:sum():item() > 0) "
+     "end)\n"
      "  do\n"
      "    local patch <close> = m:point('layers.0.out'):patch { positions = { 0 }, dims = { 1, 2 }, to = 0 }\n"
-     "    assert(m:forward({ { 1, 2, 3 }, { 4, 5, 6 } }, { logits = true, capture = { 'layers.*.mid' } })['layers.1.mid'])\n"
+     "    assert(m:forward({ { 1, 2, 3 }, { 4, 5, 6 } }, { logits = true, capture = { 'layers.*.mid' } "
+     "})['layers.1.mid'])\n"
      "  end\n"
      "  local half = m:forward({ 1, 2, 3, 4 }, { capture = { 'layers.0.out' }, stop_at = 'layers.0.out' })\n"
-     "  local out = m:forward({ 1, 2, 3, 4 }, { loss = true, token_losses = true, start_at = { point = 'layers.0.out', value = half['layers.0.out'] } })\n"
+     "  local out = m:forward({ 1, 2, 3, 4 }, { loss = true, token_losses = true, start_at = { point = 'layers.0.out', "
+     "value = half['layers.0.out'] } })\n"
      "  assert(out.loss == first, 'an earlier failure changed the model')\n"
      "  assert(probe['layers.1.out'][1].top[1].value)\n"
      "end\n"},
@@ -89,7 +96,8 @@ static const struct {
      "return function()\n"
      "  gradient.zero(m:parameters())\n"
      "  local seen = 0\n"
-     "  local hook <close> = m:point('layers.0.out'):hook(function(g) seen = seen + g:norm():item() end, { grad = true })\n"
+     "  local hook <close> = m:point('layers.0.out'):hook(function(g) seen = seen + g:norm():item() end, { grad = true "
+     "})\n"
      "  local write <close> = m:point('layers.0.mlp.act'):hook(function(x) x:narrow(2, 0, 1):mul_(1) x:mul_(1) end)\n"
      "  local loss, out = m:loss(ids, { checkpoint = true, capture = 'layers.0.out' })\n"
      "  loss:backward { keep = true }\n"
@@ -116,11 +124,15 @@ static const struct {
      "local plot = require 'massact.plot'\n"
      "return function()\n"
      "  local size = { width = 2, height = 1.5 }\n"
-     "  local all = plot.figure(size):scatter { x = { 1, 2 }, y = { 1, 3 }, label = 'a' }:histogram { values = { 1, 2, 2 }, bins = 2 }\n"
-     "  all:hline { y = 1 }:vline { x = 1 }:note { x = 1, y = 1, text = 't' }:line { x = { 1, 2 }, y = { 1, 2 }, low = { 0, 1 }, high = { 2, 3 } }\n"
-     "  local map = plot.figure(size):heatmap { values = { { 1, 2 }, { 3, 4 } }, x_labels = { 'a', { 1, plot.token ' b' } }, colorbar = 'c' }\n"
+     "  local all = plot.figure(size):scatter { x = { 1, 2 }, y = { 1, 3 }, label = 'a' }:histogram { values = { 1, 2, "
+     "2 }, bins = 2 }\n"
+     "  all:hline { y = 1 }:vline { x = 1 }:note { x = 1, y = 1, text = 't' }:line { x = { 1, 2 }, y = { 1, 2 }, low = "
+     "{ 0, 1 }, high = { 2, 3 } }\n"
+     "  local map = plot.figure(size):heatmap { values = { { 1, 2 }, { 3, 4 } }, x_labels = { 'a', { 1, plot.token ' "
+     "b' } }, colorbar = 'c' }\n"
      "  local bars = plot.figure(size):bars3d { values = massact.ones(2, 3), x_labels = { 'a', 'b' }, z_label = 'z' }\n"
-     "  local grid = plot.grid({ all, map, bars }, { columns = 2, width = 3, height = 2, title = 't', legend = 'shared', share_x = true })\n"
+     "  local grid = plot.grid({ all, map, bars }, { columns = 2, width = 3, height = 2, title = 't', legend = "
+     "'shared', share_x = true })\n"
      "  assert(#plot.texts(grid) > 9)\n"
      "  grid:save(path .. '.png', { dpi = 40 })\n"
      "  assert(plot.read(path .. '.png').width == 120)\n"
@@ -190,7 +202,8 @@ static void check_message(size_t scenario, long n, lua_State *L) {
 static void check_again(size_t scenario, long n, lua_State *L) {
   lua_settop(L, 1);
   lua_pushvalue(L, 1);
-  if (lua_pcall(L, 0, 0, 0) != LUA_OK) fail_msg("%s, again after allocation %ld: %s", scenarios[scenario].name, n, lua_tostring(L, -1));
+  if (lua_pcall(L, 0, 0, 0) != LUA_OK)
+    fail_msg("%s, again after allocation %ld: %s", scenarios[scenario].name, n, lua_tostring(L, -1));
 }
 
 static void make_path(char path[256]) {

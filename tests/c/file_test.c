@@ -83,7 +83,8 @@ static ma_status write_much(const char *path, size_t size, ma_error *err) {
   char block[4096] = {0};
   ma_status st = MA_OK;
   MA_TRY(ma_writer_open(&writer, path, err));
-  for (size_t done = 0; done < size && st == MA_OK; done += sizeof block) st = ma_writer_write(writer, block, sizeof block, err);
+  for (size_t done = 0; done < size && st == MA_OK; done += sizeof block)
+    st = ma_writer_write(writer, block, sizeof block, err);
   if (st == MA_OK) st = ma_writer_commit(writer, err);
   ma_writer_close(writer);
 done:
@@ -150,6 +151,7 @@ static void folders_and_missing_files_say_so(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(reads_go_on_after_signals), cmocka_unit_test(a_limit_is_a_limit),
-                                     cmocka_unit_test(a_full_disk_leaves_the_old_file), cmocka_unit_test(folders_and_missing_files_say_so)};
+                                     cmocka_unit_test(a_full_disk_leaves_the_old_file),
+                                     cmocka_unit_test(folders_and_missing_files_say_so)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,7 +40,8 @@ static void put_text(bytes *b, const char *text) {
 static void write_file(char path[64], const char *ending, const uint8_t *data, size_t n) {
   static int count;
   const char *folder = getenv("TMPDIR");
-  snprintf(path, 64, "%.30s/massact-%ld-%d%s", folder && *folder ? folder : P_tmpdir, (long)getpid(), count++ % 4, ending);
+  snprintf(path, 64, "%.30s/massact-%ld-%d%s", folder && *folder ? folder : P_tmpdir, (long)getpid(), count++ % 4,
+           ending);
   FILE *file = fopen(path, "wb");
   assert_non_null(file);
   assert_int_equal(fwrite(data, 1, n, file), n);
@@ -83,9 +84,21 @@ typedef struct gguf_lies {
   const char *key, *name, *second_name;
 } gguf_lies;
 
-static const gguf_lies honest = {.version = 3, .key_type = 9, .array_type = 4, .n_dims = 2, .type = 0, .alignment_type = 4,
-                                 .alignment = 32, .n_tensors = 2, .n_keys = 3, .array_n = 3, .dim0 = 32, .dim1 = 2,
-                                 .key = "some.list", .name = "first", .second_name = "second"};
+static const gguf_lies honest = {.version = 3,
+                                 .key_type = 9,
+                                 .array_type = 4,
+                                 .n_dims = 2,
+                                 .type = 0,
+                                 .alignment_type = 4,
+                                 .alignment = 32,
+                                 .n_tensors = 2,
+                                 .n_keys = 3,
+                                 .array_n = 3,
+                                 .dim0 = 32,
+                                 .dim1 = 2,
+                                 .key = "some.list",
+                                 .name = "first",
+                                 .second_name = "second"};
 
 static bytes make_gguf(const gguf_lies *lies) {
   bytes b = {.n = 0};
@@ -142,11 +155,11 @@ static void gguf_prefixes(void **state) {
   }
 }
 
-#define LIE(field, value, message)  \
-  do {                              \
-    gguf_lies lies = honest;        \
-    lies.field = (value);           \
-    gguf_lie(lies, (message));      \
+#define LIE(field, value, message) \
+  do {                             \
+    gguf_lies lies = honest;       \
+    lies.field = (value);          \
+    gguf_lie(lies, (message));     \
   } while (0)
 
 static void gguf_lies_are_told_apart(void **state) {
@@ -198,8 +211,10 @@ static bytes make_safetensors(uint64_t length, const char *header, size_t data) 
 static void safetensors_prefixes(void **state) {
   (void)state;
   ma_error err = {0};
-  bytes b = make_safetensors(0, "{\"a\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]},"
-                                "\"b\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[16,17]}}", 17);
+  bytes b = make_safetensors(0,
+                             "{\"a\":{\"dtype\":\"F32\",\"shape\":[2,2],\"data_offsets\":[0,16]},"
+                             "\"b\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[16,17]}}",
+                             17);
   if (open_all(".safetensors", b.data, b.n, &err) != MA_OK) fail_msg("%s", err.message);
   for (size_t n = 0; n < b.n; n++) assert_int_not_equal(open_all(".safetensors", b.data, n, &err), MA_OK);
 }
@@ -228,11 +243,13 @@ static void safetensors_lies_are_told_apart(void **state) {
       {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0,9223372036854775807]}}", "lies at", 0},
       {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[0]}}", "is not a pair of sizes", 0},
       {"{\"a\":{\"dtype\":\"F32\",\"shape\":[4],\"data_offsets\":[-16,0]}}", "is not a pair of sizes", 0},
-      {"{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,16]}}", "has 16 bytes, its shape and dtype need 12", 0},
+      {"{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,16]}}", "has 16 bytes, its shape and dtype need 12",
+       0},
       {"{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,12]}}", "4 bytes behind the last tensor", 0},
       {"{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[4,16]}}", "there is a hole before it", 0},
       {"{\"a\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[0,12]},\"b\":{\"dtype\":\"F32\",\"shape\":[2],"
-       "\"data_offsets\":[8,16]}}", "it overlaps the one before", 0},
+       "\"data_offsets\":[8,16]}}",
+       "it overlaps the one before", 0},
   };
   (void)state;
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -69,7 +69,8 @@ static void release(int n, ma_tensor **all) {
 #define RELEASE(...) release(sizeof((ma_tensor *[]){__VA_ARGS__}) / sizeof(ma_tensor *), (ma_tensor *[]){__VA_ARGS__})
 
 static void check(const char *what, double got, double expected, double tolerance) {
-  bool fits = isnan(expected) ? isnan(got) : got == expected || fabs(got - expected) <= tolerance * fmax(1, fabs(expected));
+  bool fits =
+      isnan(expected) ? isnan(got) : got == expected || fabs(got - expected) <= tolerance * fmax(1, fabs(expected));
   if (!fits) fail_msg("%s: %.9g, not %.9g", what, got, expected);
 }
 
@@ -85,7 +86,8 @@ static const double units[] = {2e-6, 2e-3, 1.6e-2};
 
 static void linear_of(int64_t m, int64_t k, int64_t n, ma_dtype dtype, int x_view, int w_view, bool has_bias) {
   ma_error err = {0};
-  ma_tensor x = view_of(x_view, MA_F32, m, k, 1), w = view_of(w_view, dtype, n, k, 2), bias = make(MA_F32, 1, &n, 3), out = {0};
+  ma_tensor x = view_of(x_view, MA_F32, m, k, 1), w = view_of(w_view, dtype, n, k, 2), bias = make(MA_F32, 1, &n, 3),
+            out = {0};
   assert_int_equal(ma_linear(&out, &x, &w, has_bias ? &bias : NULL, &err), MA_OK);
   for (int64_t i = 0; i < m; i++)
     for (int64_t j = 0; j < n; j++) {
@@ -99,7 +101,8 @@ static void linear_of(int64_t m, int64_t k, int64_t n, ma_dtype dtype, int x_vie
 static void op_linear(void **state) {
   (void)state;
   ma_error err = {0};
-  static const int64_t sizes[][3] = {{1, 1, 1}, {3, 17, 5}, {33, 65, 1}, {2, 0, 3}, {0, 4, 3}, {4, 3, 0}, {1, 33, 17}, {5, 1, 65}};
+  static const int64_t sizes[][3] = {{1, 1, 1}, {3, 17, 5}, {33, 65, 1}, {2, 0, 3},
+                                     {0, 4, 3}, {4, 3, 0},  {1, 33, 17}, {5, 1, 65}};
   for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++)
     for (int w = 0; w < N_VIEWS; w++)
       for (int d = 0; d < 3; d++) {
@@ -107,12 +110,14 @@ static void op_linear(void **state) {
         linear_of(sizes[s][0], sizes[s][1], sizes[s][2], floats[d], w % 3, w, (w + d) % 2 == 0);
       }
   /* Leading dims of a weight may be split and turned: [2 3 4] seen as [3 2 4] is six rows. */
-  ma_tensor x = make(MA_F32, 2, (int64_t[]){2, 4}, 1), w = make(MA_F32, 3, (int64_t[]){2, 3, 4}, 2), turned = {0}, out = {0};
+  ma_tensor x = make(MA_F32, 2, (int64_t[]){2, 4}, 1), w = make(MA_F32, 3, (int64_t[]){2, 3, 4}, 2), turned = {0},
+            out = {0};
   assert_int_equal(ma_tensor_transpose(&turned, &w, 0, 1, &err), MA_OK);
   assert_int_equal(ma_linear(&out, &x, &turned, NULL, &err), MA_OK);
   for (int64_t j = 0; j < 6; j++) {
     double sum = 0;
-    for (int64_t e = 0; e < 4; e++) sum += at(&x, 1, e) * (double)((float *)ma_tensor_data(&w))[(j % 2 * 3 + j / 2) * 4 + e];
+    for (int64_t e = 0; e < 4; e++)
+      sum += at(&x, 1, e) * (double)((float *)ma_tensor_data(&w))[(j % 2 * 3 + j / 2) * 4 + e];
     check("linear of a split weight", at(&out, 1, j), sum, 1e-5);
   }
   ma_tensor bad = make(MA_F32, 2, (int64_t[]){6, 5}, 1), none = {0};
@@ -135,7 +140,8 @@ static void op_dyt(void **state) {
       assert_int_equal(ma_dyt(&out, &x, &alpha, &w, has_bias ? &b : NULL, &err), MA_OK);
       for (int64_t i = 0; i < 3; i++)
         for (int64_t j = 0; j < D; j++)
-          check("dyt", at(&out, i, j), at1(&w, j) * tanh(at1(&alpha, 0) * at(&x, i, j)) + (has_bias ? at1(&b, j) : 0), units[d]);
+          check("dyt", at(&out, i, j), at1(&w, j) * tanh(at1(&alpha, 0) * at(&x, i, j)) + (has_bias ? at1(&b, j) : 0),
+                units[d]);
       ma_tensor none = {0};
       expect_error(ma_dyt(&none, &x, &alpha, NULL, NULL, &err), &err, "dyt wants alpha and a weight");
       expect_error(ma_dyt(&none, &x, &w, &w, NULL, &err), &err, "dyt: [3 x ");
@@ -157,14 +163,17 @@ static double plain_unary(ma_unary_kind kind, double x) {
 static void op_gated(void **state) {
   (void)state;
   ma_error err = {0};
-  static const ma_unary_kind kinds[] = {MA_UNARY_silu, MA_UNARY_gelu, MA_UNARY_gelu_tanh, MA_UNARY_relu, MA_UNARY_sigmoid, MA_UNARY_tanh};
+  static const ma_unary_kind kinds[] = {MA_UNARY_silu, MA_UNARY_gelu,    MA_UNARY_gelu_tanh,
+                                        MA_UNARY_relu, MA_UNARY_sigmoid, MA_UNARY_tanh};
   for (int f = 0; f < 6; f++)
     for (int d = 0; d < 3; d++)
       for (int v = 0; v < N_VIEWS; v++) {
-        ma_tensor gate = view_of(v, floats[d], 5, 17, 1), up = view_of((v + 1) % N_VIEWS, floats[d], 5, 17, 2), out = {0};
+        ma_tensor gate = view_of(v, floats[d], 5, 17, 1), up = view_of((v + 1) % N_VIEWS, floats[d], 5, 17, 2),
+                  out = {0};
         assert_int_equal(ma_gated(&out, kinds[f], &gate, &up, &err), MA_OK);
         for (int64_t i = 0; i < 5; i++)
-          for (int64_t j = 0; j < 17; j++) check("gated", at(&out, i, j), plain_unary(kinds[f], at(&gate, i, j)) * at(&up, i, j), 2 * units[d]);
+          for (int64_t j = 0; j < 17; j++)
+            check("gated", at(&out, i, j), plain_unary(kinds[f], at(&gate, i, j)) * at(&up, i, j), 2 * units[d]);
         if (v < SAME_ROWS) {
           /* In place, on either. */
           ma_tensor copy = {0};
@@ -189,7 +198,8 @@ static void op_rope(void **state) {
   for (int k = 0; k < 3; k++)
     for (int in_place = 0; in_place < 2; in_place++) {
       ma_tensor whole = make(floats[k], 4, (int64_t[]){B, H, T, d}, 1), x = {0}, out = {0};
-      ma_tensor cosine = make(MA_F32, 2, (int64_t[]){T, HALF}, 2), sine = make(MA_F32, 2, (int64_t[]){T, HALF}, 3), before = {0};
+      ma_tensor cosine = make(MA_F32, 2, (int64_t[]){T, HALF}, 2), sine = make(MA_F32, 2, (int64_t[]){T, HALF}, 3),
+                before = {0};
       assert_int_equal(ma_tensor_transpose(&x, &whole, 1, 2, &err), MA_OK);
       assert_int_equal(ma_tensor_convert(&before, &x, MA_F32, &err), MA_OK);
       if (in_place) out = ma_tensor_retain(&x);
@@ -200,15 +210,18 @@ static void op_rope(void **state) {
         for (int64_t e = 0; e < d; e++) {
           double got, expected = (double)row[e];
           index[3] = e;
-          if (e < HALF) expected = (double)row[e] * at(&cosine, index[1], e) - (double)row[e + HALF] * at(&sine, index[1], e);
+          if (e < HALF)
+            expected = (double)row[e] * at(&cosine, index[1], e) - (double)row[e + HALF] * at(&sine, index[1], e);
           else if (e < 2 * HALF)
-            expected = (double)row[e] * at(&cosine, index[1], e - HALF) + (double)row[e - HALF] * at(&sine, index[1], e - HALF);
+            expected = (double)row[e] * at(&cosine, index[1], e - HALF) +
+                       (double)row[e - HALF] * at(&sine, index[1], e - HALF);
           assert_int_equal(ma_tensor_get(&got, &out, index, &err), MA_OK);
           check("rope", got, expected, units[k]);
         }
       }
       ma_tensor none = {0};
-      expect_error(ma_rope(&none, &x, &x, &sine, MA_F32, &err), &err, "rope: [2 x 3 x 5 x 7] and [2 x 3 x 5 x 7] do not fit");
+      expect_error(ma_rope(&none, &x, &x, &sine, MA_F32, &err), &err,
+                   "rope: [2 x 3 x 5 x 7] and [2 x 3 x 5 x 7] do not fit");
       RELEASE(&whole, &x, &out, &cosine, &sine, &before);
     }
 }
@@ -221,7 +234,8 @@ static void op_embed(void **state) {
   static const int64_t picks[] = {4, 0, 4, 2};
   for (int d = 0; d < 3; d++)
     for (int v = 0; v < N_VIEWS; v++) {
-      ma_tensor table = view_of(v, floats[d], 5, 17, 1), ids = make_ids(4, picks), out = {0}, none = {0}, empty = make_ids(0, picks);
+      ma_tensor table = view_of(v, floats[d], 5, 17, 1), ids = make_ids(4, picks), out = {0}, none = {0},
+                empty = make_ids(0, picks);
       assert_int_equal(ma_embed(&out, &table, &ids, &err), MA_OK);
       for (int64_t i = 0; i < 4; i++)
         for (int64_t j = 0; j < 17; j++) check("embed", at(&out, i, j), at(&table, picks[i], j), 0);
@@ -262,7 +276,8 @@ static void op_losses(void **state) {
       check("linear_cross_entropy", at1(&b, i), wanted[i] < 0 ? 0 : log(capped_sum) - capped[wanted[i]], 1e-5);
     }
     ((int64_t *)ma_tensor_data(&targets))[0] = V;
-    expect_error(ma_linear_cross_entropy(&none, &x, &w, NULL, &targets, &how, &err), &err, "target 33 is outside the vocabulary of 33");
+    expect_error(ma_linear_cross_entropy(&none, &x, &w, NULL, &targets, &how, &err), &err,
+                 "target 33 is outside the vocabulary of 33");
     expect_error(ma_cross_entropy(&none, &x, &w, &err), &err, "cross_entropy: [5 x 3] and [33 x 3] do not fit");
     expect_error(ma_linear_cross_entropy(&none, &x, &logits, NULL, &targets, &how, &err), &err, "[5 x 3] and [5 x 33]");
     RELEASE(&x, &w, &targets, &logits, &a, &b);
@@ -282,7 +297,8 @@ static void op_losses(void **state) {
 static void op_statistics(void **state) {
   (void)state;
   ma_error err = {0};
-  const unsigned everything = MA_STAT_TOP | MA_STAT_MEDIAN | MA_STAT_MOMENTS | MA_STAT_NORMS | MA_STAT_NONFINITE | MA_STAT_EXTREMES;
+  const unsigned everything =
+      MA_STAT_TOP | MA_STAT_MEDIAN | MA_STAT_MOMENTS | MA_STAT_NORMS | MA_STAT_NONFINITE | MA_STAT_EXTREMES;
   for (int d = 0; d < 3; d++)
     for (int v = 0; v < N_VIEWS; v++)
       for (int64_t columns = 1; columns < 70; columns += 17) {
@@ -357,7 +373,8 @@ static void op_route(void **state) {
         for (int64_t j = 0; j < 7; j++)
           check("route", at(&out, i, j), rank_in_row(&logits, i, j) < k ? exp(at(&logits, i, j)) / sum : 0, 2e-6);
       }
-      expect_error(ma_route(&none, &logits, 8, &err), &err, "route: 8 experts of the last dim of f32 logits, which has 7");
+      expect_error(ma_route(&none, &logits, 8, &err), &err,
+                   "route: 8 experts of the last dim of f32 logits, which has 7");
       expect_error(ma_route(&none, &logits, 0, &err), &err, "route: 0 experts");
       RELEASE(&logits, &out);
     }
@@ -368,7 +385,8 @@ static void op_add_rows(void **state) {
   ma_error err = {0};
   static const int64_t picks[] = {3, 0, 3}, wrong[] = {3, 0, 4};
   for (int v = 0; v < N_VIEWS; v++) {
-    ma_tensor x = view_of(v, MA_F32, 3, 5, 2), index = make_ids(3, picks), outside = make_ids(3, wrong), scale = make(MA_F32, 1, (int64_t[]){3}, 4);
+    ma_tensor x = view_of(v, MA_F32, 3, 5, 2), index = make_ids(3, picks), outside = make_ids(3, wrong),
+              scale = make(MA_F32, 1, (int64_t[]){3}, 4);
     ma_tensor out = make(MA_F32, 2, (int64_t[]){4, 5}, 5), before = {0}, few = {0};
     assert_int_equal(ma_tensor_convert(&before, &out, MA_F32, &err), MA_OK);
     assert_int_equal(ma_add_rows(&out, &x, &index, &scale, &err), MA_OK);
@@ -403,9 +421,10 @@ static void op_round_to(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(op_route), cmocka_unit_test(op_add_rows), cmocka_unit_test(op_round_to),
-                                     cmocka_unit_test(op_linear), cmocka_unit_test(op_dyt),    cmocka_unit_test(op_gated),
-                                     cmocka_unit_test(op_rope),   cmocka_unit_test(op_embed),  cmocka_unit_test(op_losses),
-                                     cmocka_unit_test(op_statistics)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(op_route),    cmocka_unit_test(op_add_rows),
+                                     cmocka_unit_test(op_round_to), cmocka_unit_test(op_linear),
+                                     cmocka_unit_test(op_dyt),      cmocka_unit_test(op_gated),
+                                     cmocka_unit_test(op_rope),     cmocka_unit_test(op_embed),
+                                     cmocka_unit_test(op_losses),   cmocka_unit_test(op_statistics)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

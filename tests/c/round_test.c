@@ -38,7 +38,10 @@ static void check_row(const float *x, ma_dtype dtype, int n) {
 }
 
 static void rounds_as_conversion_does(void **state) {
-  const struct { ma_dtype dtype; int dropped; } types[] = {{MA_BF16, 16}, {MA_F16, 13}};
+  const struct {
+    ma_dtype dtype;
+    int dropped;
+  } types[] = {{MA_BF16, 16}, {MA_F16, 13}};
   static const char *const builds[] = {"baseline", "avx2", "avx512"};
   (void)state;
   for (int build = 0; build < 3; build++) {
@@ -47,7 +50,8 @@ static void rounds_as_conversion_does(void **state) {
       for (uint32_t first = 0; first < 1u << (32 - types[t].dropped); first += HEADS) {
         float row[HEADS * N_TAILS];
         for (uint32_t i = 0; i < HEADS * N_TAILS; i++)
-          row[i] = ma_f32_of_bits((first + i / N_TAILS) << types[t].dropped | tail((int)(i % N_TAILS), types[t].dropped));
+          row[i] =
+              ma_f32_of_bits((first + i / N_TAILS) << types[t].dropped | tail((int)(i % N_TAILS), types[t].dropped));
         check_row(row, types[t].dtype, HEADS * N_TAILS);
       }
       /* f16's subnormals drop more bits: halves between them, and their neighbours. */

@@ -58,9 +58,18 @@ static void fail_everywhere(const char *name) {
   assert_int_equal(st, MA_OK);
 }
 
-static void bpe(void **state) { (void)state; fail_everywhere("llama2"); }
-static void byte_level(void **state) { (void)state; fail_everywhere("qwen"); }
-static void unigram(void **state) { (void)state; fail_everywhere("unigram"); }
+static void bpe(void **state) {
+  (void)state;
+  fail_everywhere("llama2");
+}
+static void byte_level(void **state) {
+  (void)state;
+  fail_everywhere("qwen");
+}
+static void unigram(void **state) {
+  (void)state;
+  fail_everywhere("unigram");
+}
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(bpe), cmocka_unit_test(byte_level), cmocka_unit_test(unigram)};

@@ -33,22 +33,23 @@ typedef struct test_case {
   ma_status (*call)(bench *b, int v, ma_error *err);
 } test_case;
 
-#define IN(i) (&b->in[i])
-#define OUT(i) (&b->out[i])
-#define OUTS b->outs
-#define STATS (&b->stats)
-#define RANDOM (&b->random)
+#define IN(i)         (&b->in[i])
+#define OUT(i)        (&b->out[i])
+#define OUTS          b->outs
+#define STATS         (&b->stats)
+#define RANDOM        (&b->random)
 #define HOW(v, extra) attention_how(b, v, extra)
-#define LOGITS(v) logits_how(b, v)
-#define TARGETS(i) targets_of(b, i, err)
-#define PASTE_(a, b) a##b
-#define PASTE(a, b) PASTE_(a, b)
+#define LOGITS(v)     logits_how(b, v)
+#define TARGETS(i)    targets_of(b, i, err)
+#define PASTE_(a, b)  a##b
+#define PASTE(a, b)   PASTE_(a, b)
 
 /* Bits of v: a window, a cap, ALiBi, an extra key and value, which are inputs `extra` and the next one (there always, even where
  * they are not used); above them what scores are rounded to. */
 static const ma_attention_how *attention_how(bench *b, int v, int extra) {
   static const float slopes[] = {0.25f, -0.125f, 0.0625f, 0.5f, 0.3f, 0.01f};
-  b->how = (ma_attention_how){.scale = 0.1f, .window = v & 1 ? 21 : 0, .softcap = v & 2 ? 1.5f : 0, .step = (ma_dtype)(v / 16)};
+  b->how = (ma_attention_how){
+      .scale = 0.1f, .window = v & 1 ? 21 : 0, .softcap = v & 2 ? 1.5f : 0, .step = (ma_dtype)(v / 16)};
   if (v & 4) b->how.alibi_slopes = slopes;
   if (v & 8) b->how.extra_key = IN(extra), b->how.extra_value = IN(extra + 1);
   return &b->how;
@@ -75,16 +76,17 @@ static void round_inputs(bench *b, int n, int dtype) {
   for (int i = 0; i < n; i++) (void)ma_round_to(&b->in[i], (ma_dtype)dtype, &b->in[i], NULL);
 }
 
-#define CASE(row, variants, tolerance, inputs, ...)                                 \
-  static ma_status PASTE(call_, __LINE__)(bench *b, int v, ma_error *err) { \
-    (void)v;                                                                        \
-    return __VA_ARGS__;                                                             \
+#define CASE(row, variants, tolerance, inputs, ...)                          \
+  static ma_status PASTE(call_, __LINE__)(bench * b, int v, ma_error *err) { \
+    (void)v;                                                                 \
+    return __VA_ARGS__;                                                      \
   }
 #include "cases.def"
 #undef CASE
 
 static const test_case cases[] = {
-#define CASE(row, variants, tolerance, inputs, ...) {#row, inputs, #__VA_ARGS__, variants, tolerance, PASTE(call_, __LINE__)},
+#define CASE(row, variants, tolerance, inputs, ...) \
+  {#row, inputs, #__VA_ARGS__, variants, tolerance, PASTE(call_, __LINE__)},
 #include "cases.def"
 #undef CASE
 };
@@ -136,16 +138,17 @@ static int turns_of(const input *in) {
   return in->type == 'f' ? 3 : in->type == 'a' ? N_PLAIN : in->type == 'b' ? N_BLOCKS : 1;
 }
 
-#define must(call)                                            \
-  do {                                                        \
-    ma_error must_err = {0}, *err = &must_err;                \
-    if ((call) != MA_OK) fail_msg("%s", must_err.message);    \
+#define must(call)                                         \
+  do {                                                     \
+    ma_error must_err = {0}, *err = &must_err;             \
+    if ((call) != MA_OK) fail_msg("%s", must_err.message); \
   } while (0)
 
 /* Random bytes that are no huge numbers where they are taken for f16: its highest exponent bit is in bytes of odd index. */
 static void fill_blocks(ma_tensor *t, ma_random *random) {
   uint8_t *bytes = ma_tensor_data(t);
-  for (size_t i = 0; i < ma_tensor_bytes(t); i++) bytes[i] = (uint8_t)(ma_random_below(random, 256) & (i % 2 ? 0xBF : 0xFF));
+  for (size_t i = 0; i < ma_tensor_bytes(t); i++)
+    bytes[i] = (uint8_t)(ma_random_below(random, 256) & (i % 2 ? 0xBF : 0xFF));
 }
 
 static double draw(const input *in, ma_dtype dtype, ma_random *random) {
@@ -342,7 +345,8 @@ static bool run(const place *p) {
   ma_status expected = p->c->call(&on_cpu, p->v, &on_cpu_err), got = p->c->call(&on_gpu, p->v, &on_gpu_err);
   if (got == MA_OK) got = gpu->backend->sync(gpu, &on_gpu_err);
   if (got != expected)
-    complain(p, "the status", got == MA_OK ? "good" : on_gpu_err.message, expected == MA_OK ? "good" : on_cpu_err.message);
+    complain(p, "the status", got == MA_OK ? "good" : on_gpu_err.message,
+             expected == MA_OK ? "good" : on_cpu_err.message);
   if (expected == MA_OK) compare(p, &on_gpu, &on_cpu);
   if (expected == MA_OK && p->layout != LIES && !strstr(p->c->text, "convert")) {
     place given = *p;
@@ -381,11 +385,11 @@ static void test_case_everywhere(void **state) {
 
 static void test_every_row_has_a_case(void **state) {
   (void)state;
-#define MA_OP(name, params, doc)                                               \
-  {                                                                            \
-    bool has_case = false;                                                     \
+#define MA_OP(name, params, doc)                                                \
+  {                                                                             \
+    bool has_case = false;                                                      \
     for (int i = 0; i < N_CASES; i++) has_case |= !strcmp(cases[i].row, #name); \
-    if (!has_case) fail_msg("cases.def has no case of %s", #name);             \
+    if (!has_case) fail_msg("cases.def has no case of %s", #name);              \
   }
 #include "tensor/ops.def"
 #undef MA_OP

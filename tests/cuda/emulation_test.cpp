@@ -26,7 +26,8 @@ __global__ void reversed_kernel(int *out) {
   int *shared = reinterpret_cast<int *>(bytes);
   shared[threadIdx.x] = static_cast<int>(threadIdx.x);
   __syncthreads();
-  out[threadIdx.x] = shared[blockDim.x - 1 - threadIdx.x] + static_cast<int>(__popc(__ballot_sync(MA_ALL_LANES, threadIdx.x % 2)));
+  out[threadIdx.x] =
+      shared[blockDim.x - 1 - threadIdx.x] + static_cast<int>(__popc(__ballot_sync(MA_ALL_LANES, threadIdx.x % 2)));
 }
 
 /* Wrong on purpose. */
@@ -55,18 +56,21 @@ void expect(bool is_so, const char *what) {
 ma_device *device;
 ma_error err;
 
-template <typename T> T *device_memory(size_t n) {
+template <typename T>
+T *device_memory(size_t n) {
   void *data = nullptr;
   if (ma_cuda_alloc(device, &data, n * sizeof(T), &err) != MA_OK) abort();
   return static_cast<T *>(data);
 }
 
-template <typename T> void download(T *to, const T *from, size_t n) {
+template <typename T>
+void download(T *to, const T *from, size_t n) {
   if (device->backend->download(device, to, from, n * sizeof(T), &err) != MA_OK) abort();
 }
 
 /* Whether `body` ends the process. */
-template <typename F> bool dies(F body) {
+template <typename F>
+bool dies(F body) {
   fflush(stdout);
   const pid_t child = fork();
   if (child == 0) {
@@ -84,8 +88,9 @@ void test_working_together() {
   float host[rows * n], sums[2 * rows];
   for (unsigned i = 0; i < rows * n; i++) host[i] = static_cast<float>(i % 13);
   float *in = device_memory<float>(rows * n), *out = device_memory<float>(2 * rows);
-  bool good = device->backend->upload(device, in, host, sizeof host, &err) == MA_OK &&
-              ma_launch("sums", sums_kernel, ma_grid_rows(device, rows, threads), &err, out, in, static_cast<int>(n)) == MA_OK;
+  bool good =
+      device->backend->upload(device, in, host, sizeof host, &err) == MA_OK &&
+      ma_launch("sums", sums_kernel, ma_grid_rows(device, rows, threads), &err, out, in, static_cast<int>(n)) == MA_OK;
   download(sums, out, 2 * rows);
   for (unsigned r = 0; r < rows; r++) {
     float sum = 0;
@@ -113,7 +118,8 @@ void test_working_together() {
 
 void test_mistakes() {
   float *data = device_memory<float>(5), on_host = 0;
-  expect(dies([&] { printf("%g\n", static_cast<double>(*static_cast<volatile float *>(data))); }), "the host cannot read its memory");
+  expect(dies([&] { printf("%g\n", static_cast<double>(*static_cast<volatile float *>(data))); }),
+         "the host cannot read its memory");
   expect(dies([&] { (void)ma_launch("unequal", unequal_barrier_kernel, ma_grid_rows(device, 1, 64), &err); }),
          "lanes that wait for others for ever are found");
   expect(dies([&] { (void)ma_launch("nothing", nothing_kernel, ma_grid_rows(device, 1), &err, &on_host); }),
@@ -127,7 +133,7 @@ void test_mistakes() {
   ma_cuda_free(device, data);
 }
 
-}  // namespace
+} // namespace
 
 int main() {
   setenv("MASSACT_EMULATION", "strict", 1);

@@ -22,8 +22,15 @@ static char folder[200];
 
 /* The names that targets write, and the folder. */
 static void remove_folder(void) {
-  static const char *const names[] = {"model.safetensors.index.json", "a.safetensors", "b.safetensors", "model.safetensors",
-                                      "model.gguf", "tokenizer.json", "tokenizer_config.json", "value.json", "text"};
+  static const char *const names[] = {"model.safetensors.index.json",
+                                      "a.safetensors",
+                                      "b.safetensors",
+                                      "model.safetensors",
+                                      "model.gguf",
+                                      "tokenizer.json",
+                                      "tokenizer_config.json",
+                                      "value.json",
+                                      "text"};
   char path[256];
   for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
     snprintf(path, sizeof path, "%s/%s", folder, names[i]);
@@ -72,7 +79,8 @@ void fuzz_read_tensors(const ma_checkpoint *c) {
 void fuzz_tokenizer(const ma_tokenizer *t, const char *text, size_t length) {
   ma_error err;
   int32_t *ids = NULL;
-  const int32_t strange[] = {0, (int32_t)ma_tokenizer_size(t) - 1, (int32_t)ma_tokenizer_size(t), -1, INT32_MAX, INT32_MIN};
+  const int32_t strange[] = {0,        (int32_t)ma_tokenizer_size(t) - 1, (int32_t)ma_tokenizer_size(t), -1, INT32_MAX,
+                             INT32_MIN};
   size_t n = 0, decoded_length;
   char *decoded = NULL;
   ma_status st = ma_tokenizer_encode(t, text, length, true, &ids, &n, &err);

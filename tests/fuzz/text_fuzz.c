@@ -36,8 +36,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   }
   ma_text_file_close(file);
   if (st == MA_OK && n < LIMIT) {
-    if (ma_text_file_open(&file, path, &err) != MA_OK ||
-        ma_text_file_rest(file, &text, &length, &err) != MA_OK)
+    if (ma_text_file_open(&file, path, &err) != MA_OK || ma_text_file_rest(file, &text, &length, &err) != MA_OK)
       abort();
     /* The last line may have no newline. */
     if (!(n == length || n == length + 1) || memcmp(by_line, text, length) != 0) {

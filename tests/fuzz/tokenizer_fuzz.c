@@ -4,7 +4,9 @@
 #include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  static const char otherwise[] = " Hello,  W\xC3\x96rld's 12 345\n\n<s>\xE2\x96\x81 \xCC\x81" "e\0";
+  static const char otherwise[] =
+      " Hello,  W\xC3\x96rld's 12 345\n\n<s>\xE2\x96\x81 \xCC\x81"
+      "e\0";
   char path[256];
   ma_error err;
   ma_tokenizer *t;

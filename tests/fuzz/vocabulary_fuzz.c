@@ -73,7 +73,8 @@ static void make_file(bytes *b, const line *lines, size_t n) {
   }
   list(b, "tokenizer.ggml.token_type", MA_GGUF_I32, n_tokens);
   for (size_t i = 1; i < n; i++)
-    if (lines[i].length == 0 || lines[i].text[0] != 'm') put32(b, lines[i].length ? (uint32_t)(lines[i].text[0] - '0') : 1);
+    if (lines[i].length == 0 || lines[i].text[0] != 'm')
+      put32(b, lines[i].length ? (uint32_t)(lines[i].text[0] - '0') : 1);
   list(b, "tokenizer.ggml.scores", MA_GGUF_F32, n_tokens);
   for (size_t i = 1; i < n; i++) {
     float score = lines[i].length > 2 ? -(float)(uint8_t)lines[i].text[2] : 0;

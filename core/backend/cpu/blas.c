@@ -13,8 +13,8 @@
 
 enum { ROW_MAJOR = 101, NO_TRANSPOSE = 111, TRANSPOSE = 112 }; /* CBLAS_ORDER, CBLAS_TRANSPOSE */
 
-typedef void cblas_sgemm_fn(int order, int trans_a, int trans_b, int m, int n, int k, float alpha,
-                            const float *a, int lda, const float *b, int ldb, float beta, float *c, int ldc);
+typedef void cblas_sgemm_fn(int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a,
+                            int lda, const float *b, int ldb, float beta, float *c, int ldc);
 
 /* The library is one for the whole process, as the loader sees it; written once, under pthread_once. */
 static struct {
@@ -58,8 +58,7 @@ static void load(void) {
     find(library, "openblas_get_config", &blas.config);
   }
   if (!blas.sgemm)
-    snprintf(blas.problem, sizeof blas.problem,
-             "OpenBLAS is missing (%s); install it (Debian: libopenblas0-openmp)",
+    snprintf(blas.problem, sizeof blas.problem, "OpenBLAS is missing (%s); install it (Debian: libopenblas0-openmp)",
              library ? "the library has no cblas_sgemm" : "libopenblas.so.0 cannot be loaded");
 }
 
@@ -80,9 +79,8 @@ void ma_sgemm(int64_t m, int64_t n, int64_t k, float alpha, ma_matrix a, ma_matr
   if (m == 0 || n == 0) return;
   int a_step = a.is_transposed ? step_of(a.step, k, m) : step_of(a.step, m, k);
   int b_step = b.is_transposed ? step_of(b.step, n, k) : step_of(b.step, k, n);
-  blas.sgemm(ROW_MAJOR, a.is_transposed ? TRANSPOSE : NO_TRANSPOSE,
-             b.is_transposed ? TRANSPOSE : NO_TRANSPOSE, (int)m, (int)n, (int)k, alpha, a.data, a_step, b.data,
-             b_step, beta, c, step_of(c_step, m, n));
+  blas.sgemm(ROW_MAJOR, a.is_transposed ? TRANSPOSE : NO_TRANSPOSE, b.is_transposed ? TRANSPOSE : NO_TRANSPOSE, (int)m,
+             (int)n, (int)k, alpha, a.data, a_step, b.data, b_step, beta, c, step_of(c_step, m, n));
 }
 
 void ma_blas_describe(char *text, size_t size) {
@@ -95,6 +93,6 @@ void ma_blas_describe(char *text, size_t size) {
   const char *config = blas.config ? blas.config() : "OpenBLAS";
   size_t words = strcspn(config, " ");
   if (config[words]) words += 1 + strcspn(config + words + 1, " ");
-  snprintf(text, size, "%.*s, %s kernels, %d threads", (int)words, config,
-           blas.corename ? blas.corename() : "unknown", ma_threads());
+  snprintf(text, size, "%.*s, %s kernels, %d threads", (int)words, config, blas.corename ? blas.corename() : "unknown",
+           ma_threads());
 }

@@ -29,10 +29,8 @@ static inline void widen_nibbles(float *out, const uint8_t *nibbles, float d, fl
 
 /* The same with a fifth bit, packed in `high` by element. */
 static inline void widen_fives(float *out, const uint8_t *nibbles, uint32_t high, float d, float m) {
-  for (int i = 0; i < 16; i++)
-    out[i] = d * (float)((nibbles[i] & 15) | (int)((high >> i & 1) << 4)) + m;
-  for (int i = 0; i < 16; i++)
-    out[i + 16] = d * (float)(nibbles[i] >> 4 | (int)((high >> (i + 16) & 1) << 4)) + m;
+  for (int i = 0; i < 16; i++) out[i] = d * (float)((nibbles[i] & 15) | (int)((high >> i & 1) << 4)) + m;
+  for (int i = 0; i < 16; i++) out[i + 16] = d * (float)(nibbles[i] >> 4 | (int)((high >> (i + 16) & 1) << 4)) + m;
 }
 
 static inline void widen_q4_0(float *out, const uint8_t *b) {
@@ -87,8 +85,7 @@ static inline void widen_q3_k(float *out, const uint8_t *b) {
     const uint8_t *from = bits + part / 8 * 32 + part % 2 * 16, *high = mask + part % 2 * 16;
     int shift = part % 8 / 2 * 2, bit = part / 2;
     float scale = d * (float)q3_k_scale(scales, part);
-    for (int i = 0; i < 16; i++)
-      out[i] = scale * (float)((from[i] >> shift & 3) - ((high[i] >> bit & 1) ? 0 : 4));
+    for (int i = 0; i < 16; i++) out[i] = scale * (float)((from[i] >> shift & 3) - ((high[i] >> bit & 1) ? 0 : 4));
   }
 }
 
@@ -141,8 +138,8 @@ static inline void widen_q6_k(float *out, const uint8_t *b) {
 static inline void ma_blocks_widen(float *out, const void *in, ma_dtype dtype, size_t n) {
   const uint8_t *b = in;
   switch (dtype) {
-#define EACH(constant, name, block, bytes) \
-  case constant:                           \
+#define EACH(constant, name, block, bytes)                                                     \
+  case constant:                                                                               \
     for (size_t i = 0; i < n / (block); i++) widen_##name(out + i * (block), b + i * (bytes)); \
     break
     EACH(MA_Q4_0, q4_0, 32, 18);

@@ -34,8 +34,7 @@ void ma_walk_row(const ma_walk *walk, int64_t outer, int64_t *offsets);
 
 /* `n` elements of `t` from element offset `at` on, `stride` apart: a pointer into the tensor where it is f32
  * and contiguous, else `buffer` filled.  A stride of 0 gives one element. */
-const float *ma_row_load(const ma_rows *rows, float *buffer, const ma_tensor *t, int64_t at, int64_t stride,
-                         size_t n);
+const float *ma_row_load(const ma_rows *rows, float *buffer, const ma_tensor *t, int64_t at, int64_t stride, size_t n);
 /* The same, but always `n` elements: a stride of 0 repeats the one. */
 const float *ma_row_load_whole(const ma_rows *rows, float *buffer, const ma_tensor *t, int64_t at, int64_t stride,
                                size_t n);

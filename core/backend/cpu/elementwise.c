@@ -50,7 +50,8 @@ typedef struct job {
 
 /* Copies the first of n elements over the others, doubling what is done. */
 static void repeat(char *first, size_t size, size_t n) {
-  for (size_t done = 1; done < n; done *= 2) memcpy(first + done * size, first, size * (2 * done < n ? done : n - done));
+  for (size_t done = 1; done < n; done *= 2)
+    memcpy(first + done * size, first, size * (2 * done < n ? done : n - done));
 }
 
 static void fill_chunks(void *self, size_t from, size_t to) {
@@ -108,8 +109,7 @@ static void copy_elements(void *self, size_t from, size_t to) {
       int64_t to_at = at[0] + (int64_t)e * stride[0], from_at = at[1] + (int64_t)e * stride[1];
       if (j->out->dtype == MA_I64 && j->a->dtype == MA_I64)
         ((int64_t *)j->out->storage->data)[to_at] = ((const int64_t *)j->a->storage->data)[from_at];
-      else
-        ma_element_store(j->out, to_at, ma_element_load(j->a, from_at));
+      else ma_element_store(j->out, to_at, ma_element_load(j->a, from_at));
     }
   }
 }
@@ -162,8 +162,7 @@ static void unary_chunks(void *self, size_t from, size_t to) {
     const float *row = ma_row_load(j->rows, in, j->a, at[1], stride[1], n);
     if (stride[1] == 0)
       for (size_t e = 0; e < n; e++) j->rows->unary(to_row + e, (ma_unary_kind)j->kind, row, 1);
-    else
-      j->rows->unary(to_row, (ma_unary_kind)j->kind, row, n);
+    else j->rows->unary(to_row, (ma_unary_kind)j->kind, row, n);
     if (to_row == result) {
       if (ma_dtype_is_float(j->out->dtype) || j->out->dtype == MA_U8)
         ma_row_store(j->rows, j->out, at[0], stride[0], result, n);
@@ -237,8 +236,7 @@ static void unary_elements(void *self, size_t from, size_t to) {
     size_t n = locate(&j->c, i, at);
     for (size_t e = 0; e < n; e++)
       ma_element_store(j->out, at[0] + (int64_t)e * stride[0],
-                       unary_integer((ma_unary_kind)j->kind,
-                                     ma_element_load(j->a, at[1] + (int64_t)e * stride[1])));
+                       unary_integer((ma_unary_kind)j->kind, ma_element_load(j->a, at[1] + (int64_t)e * stride[1])));
   }
 }
 
@@ -300,8 +298,7 @@ static void binary_elements(void *self, size_t from, size_t to) {
   }
 }
 
-ma_status ma_cpu_binary(ma_tensor *out, ma_binary_kind kind, const ma_tensor *a, const ma_tensor *b,
-                        ma_error *err) {
+ma_status ma_cpu_binary(ma_tensor *out, ma_binary_kind kind, const ma_tensor *a, const ma_tensor *b, ma_error *err) {
   (void)err;
   const ma_tensor *tensors[] = {out, a, b};
   job j = {.c = begin(3, tensors), .rows = ma_rows_get(), .out = out, .a = a, .b = b, .kind = (int)kind};
@@ -355,7 +352,14 @@ ma_status ma_cpu_binary_grad(ma_tensor *out, ma_binary_kind kind, int side, cons
                              const ma_tensor *g, ma_error *err) {
   (void)err;
   const ma_tensor *tensors[] = {out, a, b, g};
-  job j = {.c = begin(4, tensors), .rows = ma_rows_get(), .out = out, .a = a, .b = b, .g = g, .kind = (int)kind, .side = side};
+  job j = {.c = begin(4, tensors),
+           .rows = ma_rows_get(),
+           .out = out,
+           .a = a,
+           .b = b,
+           .g = g,
+           .kind = (int)kind,
+           .side = side};
   ma_parallel_for((size_t)j.c.n, j.c.grain, binary_slopes, &j);
   return MA_OK;
 }
@@ -368,8 +372,9 @@ static void choose_elements(void *self, size_t from, size_t to) {
     int64_t n = (int64_t)locate(&j->c, i, at);
     for (int64_t e = 0; e < n; e++) {
       bool first = ma_element_load(j->condition, at[1] + e * stride[1]) != 0;
-      ma_element_store(j->out, at[0] + e * stride[0],
-                       first ? ma_element_load(j->a, at[2] + e * stride[2]) : ma_element_load(j->b, at[3] + e * stride[3]));
+      ma_element_store(
+          j->out, at[0] + e * stride[0],
+          first ? ma_element_load(j->a, at[2] + e * stride[2]) : ma_element_load(j->b, at[3] + e * stride[3]));
     }
   }
 }
@@ -399,8 +404,8 @@ ma_status ma_cpu_where(ma_tensor *out, const ma_tensor *condition, const ma_tens
 }
 
 /* In order, one after the other: the numbers depend on the generator alone. */
-ma_status ma_cpu_randomize(ma_tensor *out, ma_random_kind kind, double low, double high,
-                           ma_random *generator, ma_error *err) {
+ma_status ma_cpu_randomize(ma_tensor *out, ma_random_kind kind, double low, double high, ma_random *generator,
+                           ma_error *err) {
   (void)err;
   int64_t at[1];
   const ma_tensor *tensors[] = {out};
@@ -437,7 +442,8 @@ done:
 
 /* Whole rows of two matrices that lie as they are. */
 static bool adds_rows(const ma_tensor *out, const ma_tensor *a, int dim, const ma_tensor *index) {
-  return dim == 0 && a->n_dims == 2 && index->n_dims == 1 && index->dtype == MA_I64 && out->strides[1] == 1 && a->strides[1] == 1;
+  return dim == 0 && a->n_dims == 2 && index->n_dims == 1 && index->dtype == MA_I64 && out->strides[1] == 1 &&
+         a->strides[1] == 1;
 }
 
 static ma_status bad_row(int64_t row, const ma_tensor *out, int dim, ma_error *err) {

@@ -39,8 +39,8 @@ ma_status ma_cpu_route(ma_tensor *out, const ma_tensor *logits, int64_t k, ma_er
     ma_walk_row(&walk, r, at);
     for (int64_t i = 0; i < walk.inner; i++)
       route_row((float *)out->storage->data + at[0] + i * walk.inner_stride[0], out->strides[last],
-                (const float *)logits->storage->data + at[1] + i * walk.inner_stride[1],
-                logits->strides[last], logits->shape[last], k);
+                (const float *)logits->storage->data + at[1] + i * walk.inner_stride[1], logits->strides[last],
+                logits->shape[last], k);
   }
   return MA_OK;
 }
@@ -57,8 +57,7 @@ ma_status ma_cpu_add_rows(ma_tensor *out, const ma_tensor *x, const ma_tensor *i
       return ma_fail(err, MA_BAD_ARGUMENT, "add_rows: row %lld is outside the %lld of the sum", (long long)id,
                      (long long)out->shape[0]);
     for (int64_t e = 0; e < x->shape[1]; e++)
-      to[id * out->strides[0] + e * out->strides[1]] +=
-          factor * from[i * x->strides[0] + e * x->strides[1]];
+      to[id * out->strides[0] + e * out->strides[1]] += factor * from[i * x->strides[0] + e * x->strides[1]];
   }
   return MA_OK;
 }

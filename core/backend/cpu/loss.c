@@ -97,15 +97,19 @@ done:
 }
 
 ma_status ma_cpu_linear_cross_entropy(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight,
-                                      const ma_tensor *bias, const ma_tensor *targets,
-                                      const ma_logits_how *how, ma_error *err) {
+                                      const ma_tensor *bias, const ma_tensor *targets, const ma_logits_how *how,
+                                      ma_error *err) {
   enum { ROWS = 512, TILE = 1024 }; /* 2 MiB of logits: what fold_rows reads is still in the cache */
   ma_status st = MA_OK;
   ma_tensor in = {0}, added = {0};
   float *logits = NULL, *scratch = NULL;
   int64_t n = x->shape[0], k = x->shape[1], vocabulary = weight->shape[0];
-  loss_job j = {.rows = ma_rows_get(), .targets = targets, .step = TILE, .cap = how->softcap,
-                .scale = how->scale == 0 ? 1 : how->scale, .dtype = how->step};
+  loss_job j = {.rows = ma_rows_get(),
+                .targets = targets,
+                .step = TILE,
+                .cap = how->softcap,
+                .scale = how->scale == 0 ? 1 : how->scale,
+                .dtype = how->step};
   MA_TRY(ma_blas_open(err));
   MA_TRY(check_targets(targets, vocabulary, err));
   MA_TRY(ma_cpu_as_f32(&in, x, err));
@@ -123,8 +127,8 @@ ma_status ma_cpu_linear_cross_entropy(ma_tensor *out, const ma_tensor *x, const 
     start_tallies(j.tallies, rows);
     for (j.first = 0; j.first < vocabulary; j.first += TILE) {
       j.n = vocabulary - j.first < TILE ? vocabulary - j.first : TILE;
-      ma_cpu_times_rows(j.rows, (const float *)ma_tensor_data(&in) + j.first_row * k, k, rows, weight, j.first,
-                        j.n, scratch, 0, logits, TILE);
+      ma_cpu_times_rows(j.rows, (const float *)ma_tensor_data(&in) + j.first_row * k, k, rows, weight, j.first, j.n,
+                        scratch, 0, logits, TILE);
       ma_parallel_for((size_t)rows, 16, fold_rows, &j);
     }
     store_losses(&j, out, rows);
@@ -174,8 +178,8 @@ static void slope_rows(void *self, size_t from, size_t to) {
   }
 }
 
-ma_status ma_cpu_cross_entropy_grad(ma_tensor *out, const ma_tensor *logits, const ma_tensor *targets, const ma_tensor *g,
-                                    ma_error *err) {
+ma_status ma_cpu_cross_entropy_grad(ma_tensor *out, const ma_tensor *logits, const ma_tensor *targets,
+                                    const ma_tensor *g, ma_error *err) {
   ma_status st = MA_OK;
   slope_job j = {.rows = ma_rows_get(), .targets = targets, .rates = g, .n = logits->shape[1], .scale = 1};
   MA_TRY(check_targets(targets, j.n, err));
@@ -237,7 +241,8 @@ static ma_status run_head(head_job *h, const ma_tensor *x, const ma_tensor *bias
     ma_parallel_for((size_t)rows, 1, slope_rows, j);
     for (int64_t r = 0; r < rows; r++) h->sum += (double)j->losses[r];
     if (h->out)
-      ma_cpu_times_weight(j->rows, j->logits, vocabulary, rows, weight, scratch, (float *)ma_tensor_data(&whole) + j->first_row * k, k);
+      ma_cpu_times_weight(j->rows, j->logits, vocabulary, rows, weight, scratch,
+                          (float *)ma_tensor_data(&whole) + j->first_row * k, k);
     if (h->weight_grad)
       MA_TRY(ma_cpu_add_outer(h->weight_grad, j->logits, vocabulary, from, k, rows, h->adds || j->first_row > 0, err));
     if (h->bias_grad) sum_block(sums, j->logits, rows, vocabulary);
@@ -261,7 +266,8 @@ done:
 }
 
 static slope_job slopes_of(const ma_tensor *targets, const ma_logits_how *how) {
-  return (slope_job){.targets = targets, .cap = how->softcap, .scale = how->scale == 0 ? 1 : how->scale, .dtype = how->step};
+  return (slope_job){
+      .targets = targets, .cap = how->softcap, .scale = how->scale == 0 ? 1 : how->scale, .dtype = how->step};
 }
 
 ma_status ma_cpu_linear_cross_entropy_grad(ma_tensor *out, ma_tensor *weight_grad, ma_tensor *bias_grad, bool adds,
@@ -273,8 +279,9 @@ ma_status ma_cpu_linear_cross_entropy_grad(ma_tensor *out, ma_tensor *weight_gra
   return run_head(&h, x, bias, err);
 }
 
-ma_status ma_cpu_mean_cross_entropy(ma_tensor *out, ma_tensor *const *grads, const ma_tensor *x, const ma_tensor *weight,
-                                    const ma_tensor *bias, const ma_tensor *targets, const ma_logits_how *how, ma_error *err) {
+ma_status ma_cpu_mean_cross_entropy(ma_tensor *out, ma_tensor *const *grads, const ma_tensor *x,
+                                    const ma_tensor *weight, const ma_tensor *bias, const ma_tensor *targets,
+                                    const ma_logits_how *how, ma_error *err) {
   head_job h = {slopes_of(targets, how), weight, grads[0], grads[1], grads[2], false, 0};
   int64_t count = 0;
   for (int64_t i = 0; i < targets->shape[0]; i++)

@@ -47,8 +47,8 @@ static void widen_rows(void *self, size_t from, size_t to) {
   for (size_t i = from; i < to; i++) {
     float *row = j->out + (int64_t)i * j->k;
     int64_t at = row_offset(j->weight, j->first + (int64_t)i);
-    const float *got = ma_row_load_whole(j->rows, row, j->weight, at, j->weight->strides[j->weight->n_dims - 1],
-                                         (size_t)j->k);
+    const float *got =
+        ma_row_load_whole(j->rows, row, j->weight, at, j->weight->strides[j->weight->n_dims - 1], (size_t)j->k);
     if (got != row)
       for (int64_t e = 0; e < j->k; e++) row[e] = got[e];
   }
@@ -106,8 +106,8 @@ ma_status ma_cpu_linear(ma_tensor *out, const ma_tensor *x, const ma_tensor *wei
   }
   for (int64_t first = 0; first < n; first += panel) {
     int64_t width = n - first < panel ? n - first : panel;
-    ma_cpu_times_rows(ma_rows_get(), ma_tensor_data(&in), k, m, weight, first, width, scratch, bias ? 1 : 0,
-                      c + first, n);
+    ma_cpu_times_rows(ma_rows_get(), ma_tensor_data(&in), k, m, weight, first, width, scratch, bias ? 1 : 0, c + first,
+                      n);
   }
 done:
   ma_free(scratch);
@@ -155,7 +155,8 @@ ma_status ma_cpu_linear_grad_x(ma_tensor *out, const ma_tensor *g, const ma_tens
   else MA_TRY(ma_tensor_new_like(&whole, out, MA_F32, err));
   if (!ma_cpu_is_gemm_ready(weight))
     MA_TRY(ma_alloc_aligned((void **)&scratch, (size_t)(ma_cpu_panel(weight) * k) * sizeof(float), err));
-  ma_cpu_times_weight(ma_rows_get(), ma_tensor_data(&in), n, ma_tensor_count(out) / k, weight, scratch, ma_tensor_data(&whole), k);
+  ma_cpu_times_weight(ma_rows_get(), ma_tensor_data(&in), n, ma_tensor_count(out) / k, weight, scratch,
+                      ma_tensor_data(&whole), k);
   if (whole.storage != out->storage) MA_TRY(ma_cpu_copy(out, &whole, err));
 done:
   ma_free(scratch);

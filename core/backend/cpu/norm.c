@@ -15,7 +15,7 @@ typedef struct row_job {
   const float *weight, *bias;
   float eps, offset, alpha;
   int kind;
-  float *scratch;            /* two rows a thread */
+  float *scratch; /* two rows a thread */
   void (*one)(const struct row_job *, float *, const float *, const float *);
 } row_job;
 
@@ -51,8 +51,8 @@ static ma_status run(row_job *j, ma_error *err) {
   j->rows = ma_rows_get();
   j->length = j->out->shape[j->out->n_dims - 1];
   if (ma_tensor_count(j->out) == 0) return MA_OK;
-  ma_status st = ma_alloc_aligned((void **)&j->scratch,
-                                  (size_t)ma_threads() * 3 * (size_t)j->length * sizeof(float), err);
+  ma_status st =
+      ma_alloc_aligned((void **)&j->scratch, (size_t)ma_threads() * 3 * (size_t)j->length * sizeof(float), err);
   if (st != MA_OK) return st;
   walk_rows(j);
   ma_parallel_for((size_t)(j->walk.outer * j->walk.inner), (size_t)(8192 / j->length + 1), do_rows, j);
@@ -117,14 +117,14 @@ done:
   return st;
 }
 
-ma_status ma_cpu_rms_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, double eps,
-                          double offset, ma_error *err) {
+ma_status ma_cpu_rms_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, double eps, double offset,
+                          ma_error *err) {
   row_job j = {.in = {x}, .out = out, .one = one_rms_norm, .eps = (float)eps, .offset = (float)offset};
   return run_norm(&j, weight, NULL, err);
 }
 
-ma_status ma_cpu_layer_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight,
-                            const ma_tensor *bias, double eps, double offset, ma_error *err) {
+ma_status ma_cpu_layer_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
+                            double eps, double offset, ma_error *err) {
   row_job j = {.in = {x}, .out = out, .one = one_layer_norm, .eps = (float)eps, .offset = (float)offset};
   return run_norm(&j, weight, bias, err);
 }
@@ -188,8 +188,8 @@ done:
   return st;
 }
 
-static ma_status run_grad(grad_job *j, ma_tensor *out, ma_tensor *weight_grad, ma_tensor *alpha_grad, const ma_tensor *x,
-                          const ma_tensor *weight, const ma_tensor *g, ma_error *err) {
+static ma_status run_grad(grad_job *j, ma_tensor *out, ma_tensor *weight_grad, ma_tensor *alpha_grad,
+                          const ma_tensor *x, const ma_tensor *weight, const ma_tensor *g, ma_error *err) {
   ma_status st = MA_OK;
   ma_tensor xs = {0}, gs = {0}, w = {0}, whole = {0};
   j->rows = ma_rows_get();
@@ -270,7 +270,8 @@ typedef struct gated_job {
 
 static void gated_slopes(void *self, size_t from, size_t to) {
   const gated_job *j = self;
-  j->rows->gated_grad(j->gate_grad + from, j->up_grad + from, j->kind, j->gate + from, j->up + from, j->g + from, to - from);
+  j->rows->gated_grad(j->gate_grad + from, j->up_grad + from, j->kind, j->gate + from, j->up + from, j->g + from,
+                      to - from);
 }
 
 ma_status ma_cpu_gated_grad(ma_tensor *gate_grad, ma_tensor *up_grad, ma_unary_kind activation, const ma_tensor *gate,
@@ -280,8 +281,10 @@ ma_status ma_cpu_gated_grad(ma_tensor *gate_grad, ma_tensor *up_grad, ma_unary_k
   MA_TRY(ma_cpu_as_f32(&in[0], gate, err));
   MA_TRY(ma_cpu_as_f32(&in[1], up, err));
   MA_TRY(ma_cpu_as_f32(&in[2], g, err));
-  gated_job j = {ma_rows_get(), activation, ma_tensor_data(&in[0]), ma_tensor_data(&in[1]), ma_tensor_data(&in[2]),
-                 ma_tensor_data(gate_grad), ma_tensor_data(up_grad)};
+  gated_job j = {ma_rows_get(),          activation,
+                 ma_tensor_data(&in[0]), ma_tensor_data(&in[1]),
+                 ma_tensor_data(&in[2]), ma_tensor_data(gate_grad),
+                 ma_tensor_data(up_grad)};
   ma_parallel_for((size_t)ma_tensor_count(gate), 16384, gated_slopes, &j);
 done:
   for (int i = 0; i < 3; i++) ma_tensor_release(&in[i]);

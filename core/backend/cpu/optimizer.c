@@ -26,11 +26,18 @@ ma_status ma_cpu_adamw(ma_tensor *out, ma_tensor *mean, ma_tensor *square, const
                        const ma_adamw_how *how, ma_error *err) {
   (void)err;
   double correction1 = 1 - pow(how->beta1, (double)how->step), correction2 = 1 - pow(how->beta2, (double)how->step);
-  job j = {.parameter = ma_tensor_data(out), .mean = ma_tensor_data(mean), .square = ma_tensor_data(square),
-           .gradient = ma_tensor_data(gradient), .scale = (float)how->scale,
-           .keep = (float)(1 - how->rate * how->weight_decay), .beta2 = (float)how->beta2,
-           .rest1 = (float)(1 - how->beta1), .rest2 = (float)(1 - how->beta2), .root = (float)sqrt(correction2),
-           .eps = (float)how->eps, .rate = (float)(how->rate / correction1)};
+  job j = {.parameter = ma_tensor_data(out),
+           .mean = ma_tensor_data(mean),
+           .square = ma_tensor_data(square),
+           .gradient = ma_tensor_data(gradient),
+           .scale = (float)how->scale,
+           .keep = (float)(1 - how->rate * how->weight_decay),
+           .beta2 = (float)how->beta2,
+           .rest1 = (float)(1 - how->beta1),
+           .rest2 = (float)(1 - how->beta2),
+           .root = (float)sqrt(correction2),
+           .eps = (float)how->eps,
+           .rate = (float)(how->rate / correction1)};
   ma_parallel_for((size_t)ma_tensor_count(out), 32768, update, &j);
   return MA_OK;
 }

@@ -28,15 +28,14 @@ static void turn_tokens(void *self, size_t from, size_t to) {
       const float *head = ma_row_load_whole(j->rows, mine, x, at, x->strides[3], (size_t)d);
       bool direct = out->dtype == MA_F32 && out->strides[3] == 1;
       float *turned = direct ? (float *)out->storage->data + to_at : mine + d;
-      j->rows->rope(turned, head, j->cosine + t * j->half, j->sine + t * j->half, (size_t)j->half, j->step,
-                    (size_t)d);
+      j->rows->rope(turned, head, j->cosine + t * j->half, j->sine + t * j->half, (size_t)j->half, j->step, (size_t)d);
       if (!direct) ma_row_store(j->rows, out, to_at, out->strides[3], turned, (size_t)d);
     }
   }
 }
 
-ma_status ma_cpu_rope(ma_tensor *out, const ma_tensor *x, const ma_tensor *cosine, const ma_tensor *sine,
-                      ma_dtype step, ma_error *err) {
+ma_status ma_cpu_rope(ma_tensor *out, const ma_tensor *x, const ma_tensor *cosine, const ma_tensor *sine, ma_dtype step,
+                      ma_error *err) {
   ma_status st = MA_OK;
   ma_tensor c = {0}, s = {0};
   rope_job j = {.rows = ma_rows_get(), .out = out, .x = x, .half = cosine->shape[1], .step = step};

@@ -11,7 +11,7 @@
 /* ---- lines: the elements along one dim (or all of them) for each place in the rest ---- */
 
 typedef struct lines {
-  ma_tensor in;        /* contiguous as [n_lines, length], or strided along `dim` */
+  ma_tensor in; /* contiguous as [n_lines, length], or strided along `dim` */
   int64_t n, length, step;
   int dim;
 } lines;
@@ -128,9 +128,7 @@ static void fold_row(folded *f, ma_reduce_kind kind, const ma_rows *rows, const 
     case MA_REDUCE_std:
       for (int64_t e = 0; e < n; e++) f->sum += (double)row[e];
       return;
-    case MA_REDUCE_norm:
-      f->squares += squares_of(row, n);
-      return;
+    case MA_REDUCE_norm: f->squares += squares_of(row, n); return;
     default:
       for (int64_t e = 0; e < n; e++) fold_element(f, (double)row[e], first + e);
   }
@@ -283,8 +281,7 @@ static int descending(const void *pa, const void *pb) {
 
 static void load_line(item *items, const lines *l, int64_t i) {
   int64_t start = line_start(l, &l->in, i);
-  for (int64_t e = 0; e < l->length; e++)
-    items[e] = (item){ma_element_load(&l->in, start + e * l->step), e};
+  for (int64_t e = 0; e < l->length; e++) items[e] = (item){ma_element_load(&l->in, start + e * l->step), e};
 }
 
 ma_status ma_cpu_sort(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int dim, bool is_descending,

@@ -11,9 +11,9 @@
 #include "tensor/half.h"
 
 #define PASTE(a, b) a##b
-#define NAME(a, b) PASTE(a, b)
-#define TEXT_OF(a) #a
-#define TEXT(a) TEXT_OF(a)
+#define NAME(a, b)  PASTE(a, b)
+#define TEXT_OF(a)  #a
+#define TEXT(a)     TEXT_OF(a)
 
 /* ---- functions of one number (polynomials: S. Moshier, Cephes; within 2 ulp) ---- */
 
@@ -128,13 +128,13 @@ static void quantize(float *out, const float *a, float scale, float levels, size
 
 /* ---- elementwise ---- */
 
-#define MAP(expression)                    \
-  do {                                     \
-    for (size_t i = 0; i < n; i++) {       \
-      float x = a[i];                      \
-      out[i] = (expression);               \
-    }                                      \
-  } while (0);                             \
+#define MAP(expression)              \
+  do {                               \
+    for (size_t i = 0; i < n; i++) { \
+      float x = a[i];                \
+      out[i] = (expression);         \
+    }                                \
+  } while (0);                       \
   break
 
 static void unary(float *out, ma_unary_kind kind, const float *a, size_t n) {
@@ -167,18 +167,17 @@ static void unary(float *out, ma_unary_kind kind, const float *a, size_t n) {
 }
 #undef MAP
 
-#define MAP(expression)                                   \
-  do {                                                    \
-    for (size_t i = 0; i < n; i++) {                      \
-      float x = a[i * a_step], y = b[i * b_step];         \
-      out[i] = (expression);                              \
-    }                                                     \
-  } while (0);                                            \
+#define MAP(expression)                           \
+  do {                                            \
+    for (size_t i = 0; i < n; i++) {              \
+      float x = a[i * a_step], y = b[i * b_step]; \
+      out[i] = (expression);                      \
+    }                                             \
+  } while (0);                                    \
   break
 
-static inline __attribute__((always_inline)) void binary_steps(float *out, ma_binary_kind kind,
-                                                               const float *a, size_t a_step,
-                                                               const float *b, size_t b_step, size_t n) {
+static inline __attribute__((always_inline)) void binary_steps(float *out, ma_binary_kind kind, const float *a,
+                                                               size_t a_step, const float *b, size_t b_step, size_t n) {
   switch (kind) {
     case MA_BINARY_add: MAP(x + y);
     case MA_BINARY_sub: MAP(x - y);
@@ -200,8 +199,8 @@ static inline __attribute__((always_inline)) void binary_steps(float *out, ma_bi
 #undef MAP
 
 /* Constant steps let the compiler see rows; the three combinations that occur are spelled out. */
-static void binary(float *out, ma_binary_kind kind, const float *a, size_t a_step, const float *b,
-                   size_t b_step, size_t n) {
+static void binary(float *out, ma_binary_kind kind, const float *a, size_t a_step, const float *b, size_t b_step,
+                   size_t n) {
   if (a_step == 1 && b_step == 1) binary_steps(out, kind, a, 1, b, 1, n);
   else if (a_step == 1) binary_steps(out, kind, a, 1, b, 0, n);
   else if (b_step == 1) binary_steps(out, kind, a, 0, b, 1, n);
@@ -230,14 +229,14 @@ static inline float tanh_slope(float x) {
   return 1.0f - t * t;
 }
 
-#define MAP(expression)                    \
-  do {                                     \
-    for (size_t i = 0; i < n; i++) {       \
-      float x = a[i];                      \
-      (void)x;                             \
-      out[i] = g[i] * (expression);        \
-    }                                      \
-  } while (0);                             \
+#define MAP(expression)              \
+  do {                               \
+    for (size_t i = 0; i < n; i++) { \
+      float x = a[i];                \
+      (void)x;                       \
+      out[i] = g[i] * (expression);  \
+    }                                \
+  } while (0);                       \
   break
 
 static void unary_grad(float *out, ma_unary_kind kind, const float *a, const float *g, size_t n) {
@@ -264,15 +263,15 @@ static void unary_grad(float *out, ma_unary_kind kind, const float *a, const flo
 }
 #undef MAP
 
-#define MAP(expression)                                   \
-  do {                                                    \
-    for (size_t i = 0; i < n; i++) {                      \
-      float x = a[i * a_step], y = b[i * b_step];         \
-      (void)x;                                            \
-      (void)y;                                            \
-      out[i] = g[i] * (expression);                       \
-    }                                                     \
-  } while (0);                                            \
+#define MAP(expression)                           \
+  do {                                            \
+    for (size_t i = 0; i < n; i++) {              \
+      float x = a[i * a_step], y = b[i * b_step]; \
+      (void)x;                                    \
+      (void)y;                                    \
+      out[i] = g[i] * (expression);               \
+    }                                             \
+  } while (0);                                    \
   break
 
 static inline __attribute__((always_inline)) void binary_slopes(float *out, ma_binary_kind kind, int side,
@@ -315,8 +314,8 @@ static void binary_grad(float *out, ma_binary_kind kind, int side, const float *
 }
 
 static void gated(float *out, ma_unary_kind kind, const float *gate, const float *up, size_t n) {
-#define GATE(f)                                                   \
-  for (size_t i = 0; i < n; i++) out[i] = f(gate[i]) * up[i];     \
+#define GATE(f)                                               \
+  for (size_t i = 0; i < n; i++) out[i] = f(gate[i]) * up[i]; \
   break
   switch (kind) {
     case MA_UNARY_silu: GATE(silu_of);
@@ -450,8 +449,8 @@ static void soften(float *a, float scale, float cap, ma_dtype step, size_t n) {
 
 /* ---- norms and position ---- */
 
-static void scale_row(float *out, const float *x, float mean, float scale, const float *weight,
-                      const float *bias, float offset, size_t n) {
+static void scale_row(float *out, const float *x, float mean, float scale, const float *weight, const float *bias,
+                      float offset, size_t n) {
   if (weight && bias)
     for (size_t i = 0; i < n; i++) out[i] = (x[i] - mean) * scale * (offset + weight[i]) + bias[i];
   else if (weight)
@@ -467,8 +466,8 @@ static void rms_norm(float *out, const float *x, const float *weight, float eps,
   scale_row(out, x, 0, 1.0f / sqrtf(squares / (float)n + eps), weight, NULL, offset, n);
 }
 
-static void layer_norm(float *out, const float *x, const float *weight, const float *bias, float eps,
-                       float offset, size_t n) {
+static void layer_norm(float *out, const float *x, const float *weight, const float *bias, float eps, float offset,
+                       size_t n) {
   float sum = 0, squares = 0;
 #pragma omp simd reduction(+ : sum)
   for (size_t i = 0; i < n; i++) sum += x[i];
@@ -499,8 +498,8 @@ static void softmax_grad(float *out, const float *y, const float *g, int is_log,
 
 /* The gradient of (x - mean) scale, given h = g (offset + weight) and the normalised row z: scale (h - m - z sum(h z) / n), with
  * m the mean of h where there is a mean. */
-static void normalise_grad(float *out, float *weight_sum, const float *x, const float *weight, const float *g, float mean,
-                           float scale, float offset, int has_mean, size_t n) {
+static void normalise_grad(float *out, float *weight_sum, const float *x, const float *weight, const float *g,
+                           float mean, float scale, float offset, int has_mean, size_t n) {
   float sum = 0, along = 0;
 #pragma omp simd reduction(+ : sum, along)
   for (size_t i = 0; i < n; i++) {
@@ -522,8 +521,8 @@ static void rms_norm_grad(float *out, float *weight_sum, const float *x, const f
   normalise_grad(out, weight_sum, x, weight, g, 0, 1.0f / sqrtf(dot(x, x, n) / (float)n + eps), offset, 0, n);
 }
 
-static void layer_norm_grad(float *out, float *weight_sum, const float *x, const float *weight, const float *g, float eps,
-                            float offset, size_t n) {
+static void layer_norm_grad(float *out, float *weight_sum, const float *x, const float *weight, const float *g,
+                            float eps, float offset, size_t n) {
   float sum = 0, squares = 0;
 #pragma omp simd reduction(+ : sum)
   for (size_t i = 0; i < n; i++) sum += x[i];
@@ -533,7 +532,8 @@ static void layer_norm_grad(float *out, float *weight_sum, const float *x, const
   normalise_grad(out, weight_sum, x, weight, g, mean, 1.0f / sqrtf(squares / (float)n + eps), offset, 1, n);
 }
 
-static float dyt_grad(float *out, float *weight_sum, const float *x, float alpha, const float *weight, const float *g, size_t n) {
+static float dyt_grad(float *out, float *weight_sum, const float *x, float alpha, const float *weight, const float *g,
+                      size_t n) {
   float sum = 0;
 #pragma omp simd reduction(+ : sum)
   for (size_t i = 0; i < n; i++) {

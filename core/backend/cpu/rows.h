@@ -24,16 +24,16 @@ typedef struct ma_rows {
   /* out = f(a); out may be a.  Kinds with a u8 result give 0 and 1 here. */
   void (*unary)(float *out, ma_unary_kind kind, const float *a, size_t n);
   /* out = f(a, b); a_step and b_step are 1, or 0 for one number that serves all. */
-  void (*binary)(float *out, ma_binary_kind kind, const float *a, size_t a_step, const float *b,
-                 size_t b_step, size_t n);
+  void (*binary)(float *out, ma_binary_kind kind, const float *a, size_t a_step, const float *b, size_t b_step,
+                 size_t n);
   /* out = g f'(a), and g df/da (side 0) or g df/db; out may be g */
   void (*unary_grad)(float *out, ma_unary_kind kind, const float *a, const float *g, size_t n);
   void (*binary_grad)(float *out, ma_binary_kind kind, int side, const float *a, size_t a_step, const float *b,
                       size_t b_step, const float *g, size_t n);
   void (*gated)(float *out, ma_unary_kind kind, const float *gate, const float *up, size_t n);
 
-  float (*max)(const float *a, size_t n);        /* NaN where there is one; -inf for n = 0 */
-  float (*max_abs)(const float *a, size_t n);    /* NaNs are passed over */
+  float (*max)(const float *a, size_t n);                  /* NaN where there is one; -inf for n = 0 */
+  float (*max_abs)(const float *a, size_t n);              /* NaNs are passed over */
   float (*sum_exp)(const float *a, float shift, size_t n); /* sum of e^(a - shift) */
   void (*softmax)(float *out, const float *a, size_t n);   /* out may be a */
   void (*add_to)(double *sums, const float *a, size_t n);  /* sums += a */
@@ -43,8 +43,8 @@ typedef struct ma_rows {
   void (*soften)(float *a, float scale, float cap, ma_dtype step, size_t n);
 
   void (*rms_norm)(float *out, const float *x, const float *weight, float eps, float offset, size_t n);
-  void (*layer_norm)(float *out, const float *x, const float *weight, const float *bias, float eps,
-                     float offset, size_t n);
+  void (*layer_norm)(float *out, const float *x, const float *weight, const float *bias, float eps, float offset,
+                     size_t n);
   /* Gradients: out for x; `weight` may be NULL; weight_sum, which may be, too, is added to. */
   void (*softmax_grad)(float *out, const float *y, const float *g, int is_log, size_t n);
   void (*rms_norm_grad)(float *out, float *weight_sum, const float *x, const float *weight, const float *g, float eps,
@@ -52,9 +52,10 @@ typedef struct ma_rows {
   void (*layer_norm_grad)(float *out, float *weight_sum, const float *x, const float *weight, const float *g, float eps,
                           float offset, size_t n);
   /* Returns alpha's. */
-  float (*dyt_grad)(float *out, float *weight_sum, const float *x, float alpha, const float *weight, const float *g, size_t n);
-  void (*gated_grad)(float *gate_grad, float *up_grad, ma_unary_kind kind, const float *gate, const float *up, const float *g,
-                     size_t n);
+  float (*dyt_grad)(float *out, float *weight_sum, const float *x, float alpha, const float *weight, const float *g,
+                    size_t n);
+  void (*gated_grad)(float *gate_grad, float *up_grad, ma_unary_kind kind, const float *gate, const float *up,
+                     const float *g, size_t n);
   /* p, a row of probabilities, becomes scale p (g - sum p g), the gradient of the scores; with a cap, these, without what was
    * added after it, are in `scores`. */
   void (*attention_grad)(float *p, const float *g, const float *scores, float scale, float cap, size_t n);

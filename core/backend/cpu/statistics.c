@@ -16,9 +16,9 @@ typedef struct stats_job {
   const ma_rows *rows;
   const float *a;
   size_t n;
-  uint32_t *counts;   /* N_BUCKETS a thread */
+  uint32_t *counts; /* N_BUCKETS a thread */
   int n_top;
-  ma_stats *tops;     /* one a share: top_index and top_value only */
+  ma_stats *tops; /* one a share: top_index and top_value only */
 } stats_job;
 
 static uint32_t magnitude_bits(float x) { return ma_f32_bits(x) & 0x7FFFFFFFu; }

@@ -53,8 +53,7 @@ static char *address(const ma_tensor *t, int64_t at) {
   return (char *)t->storage->data + (size_t)at / info->block * info->bytes;
 }
 
-const float *ma_row_load(const ma_rows *rows, float *buffer, const ma_tensor *t, int64_t at, int64_t stride,
-                         size_t n) {
+const float *ma_row_load(const ma_rows *rows, float *buffer, const ma_tensor *t, int64_t at, int64_t stride, size_t n) {
   const char *from = address(t, at);
   if (t->dtype == MA_F32 && (stride == 1 || stride == 0 || n == 1)) return (const float *)(const void *)from;
   if (stride == 1 || n == 1) {

@@ -8,12 +8,14 @@ namespace {
 constexpr int KEYS = MA_OTHERS, C = MA_OTHERS_EACH;
 
 /* What a row's softmax is so far. */
-template <int R, int D> struct progress {
+template <int R, int D>
+struct progress {
   float most[R], sum[R], o[R][D / 16];
 };
 
 /* Takes in a row of a tile: s becomes e^(s - most). */
-template <int R, int D> __device__ void take_in(progress<R, D> &at, float (&s)[R][C]) {
+template <int R, int D>
+__device__ void take_in(progress<R, D> &at, float (&s)[R][C]) {
   MA_UNROLL for (int i = 0; i < R; i++) {
     float most = at.most[i], sum = 0;
     MA_UNROLL for (int c = 0; c < C; c++) most = ma_larger()(most, s[i][c]);
@@ -30,9 +32,10 @@ template <int R, int D> __device__ void take_in(progress<R, D> &at, float (&s)[R
 }
 
 /* The shared memory of the kernel: own queries, a tile of keys or values, a tile of probabilities. */
-template <int R, int D> struct forward_memory {
-  static constexpr int QUERIES = 0, OTHERS = QUERIES + ma_tile_floats(R * MA_SIDE, D), PROBS = OTHERS + ma_tile_floats(KEYS, D),
-                       FLOATS = PROBS + ma_tile_floats(R * MA_SIDE, KEYS);
+template <int R, int D>
+struct forward_memory {
+  static constexpr int QUERIES = 0, OTHERS = QUERIES + ma_tile_floats(R * MA_SIDE, D),
+                       PROBS = OTHERS + ma_tile_floats(KEYS, D), FLOATS = PROBS + ma_tile_floats(R * MA_SIDE, KEYS);
 };
 
 /* One sweep over some of the keys that own rows see.  `is_final`: most and the inverse of the sum are known, and probabilities are
@@ -53,8 +56,8 @@ __device__ void sweep(progress<R, D> &at, const ma_attention_job &j, const ma_ow
     ma_score_tile<R, D>(s, j, own, queries, others, key);
     if (!is_final) take_in(at, s);
     else
-      MA_UNROLL for (int i = 0; i < R; i++)
-        MA_UNROLL for (int c = 0; c < C; c++) s[i][c] = ma_probability(j, s[i][c], at.most[i], at.sum[i]);
+      MA_UNROLL for (int i = 0; i < R; i++) MA_UNROLL for (int c = 0; c < C; c++) s[i][c] =
+          ma_probability(j, s[i][c], at.most[i], at.sum[i]);
     if (!mixes) continue;
     ma_put_tile(probs, s);
     __syncthreads();
@@ -66,8 +69,8 @@ __device__ void sweep(progress<R, D> &at, const ma_attention_job &j, const ma_ow
 
 /* Before any key: the extra one alone, where there is one (whose score becomes `extra`) and this block counts it. */
 template <int R, int D>
-__device__ void begin(progress<R, D> &at, float (&extra)[R], const ma_attention_job &j, const ma_own &own, const float *queries,
-                      bool counts_extra) {
+__device__ void begin(progress<R, D> &at, float (&extra)[R], const ma_attention_job &j, const ma_own &own,
+                      const float *queries, bool counts_extra) {
   float p[R];
   MA_UNROLL for (int i = 0; i < R; i++) {
     extra[i] = counts_extra ? ma_score_extra(j, own.h, queries + (ma_tile_y() * R + i) * ma_tile_step(D)) : 0;
@@ -86,7 +89,8 @@ __device__ void begin_final(progress<R, D> &at, const float (&extra)[R], const m
   ma_mix_extra<R, D>(at.o, p, j, own.h);
 }
 
-template <int R, int D> __global__ void __launch_bounds__(MA_TILE_THREADS, D <= 128 ? 2 : 1) attention_kernel(const ma_attention_job j) {
+template <int R, int D>
+__global__ void __launch_bounds__(MA_TILE_THREADS, D <= 128 ? 2 : 1) attention_kernel(const ma_attention_job j) {
   MA_SHARED_BYTES(bytes);
   if (j.unless && *j.unless == 0) return;
   float *memory = reinterpret_cast<float *>(bytes), *queries = memory + forward_memory<R, D>::QUERIES;
@@ -104,8 +108,7 @@ template <int R, int D> __global__ void __launch_bounds__(MA_TILE_THREADS, D <= 
     begin_final(at, extra, j, own, j.E > 0);
     sweep<R, D>(at, j, own, keys, memory, true, true);
   } else {
-    MA_UNROLL for (int i = 0; i < R; i++)
-      MA_UNROLL for (int x = 0; x < D / 16; x++) at.o[i][x] *= at.sum[i];
+    MA_UNROLL for (int i = 0; i < R; i++) MA_UNROLL for (int x = 0; x < D / 16; x++) at.o[i][x] *= at.sum[i];
   }
   ma_store_rows<R, D>(j.out.at(own.b, own.first, own.h), j.out.row, j.out.column, at.o, own.n, j.d);
   if (!j.most || ma_tile_x() != 0) return;
@@ -161,14 +164,17 @@ __global__ void __launch_bounds__(MA_TILE_THREADS, D <= 128 ? 2 : 1)
   }
   const bool mixes = is_final || j.step == MA_F32;
   sweep<1, D>(at, j, own, keys, memory, mixes, is_final);
-  if (mixes) ma_store_rows<1, D>(p.o + (part * p.n_rows + ma_row_of(j, own.b, own.h, own.first)) * j.d, j.d, 1, at.o, own.n, j.d);
+  if (mixes)
+    ma_store_rows<1, D>(p.o + (part * p.n_rows + ma_row_of(j, own.b, own.h, own.first)) * j.d, j.d, 1, at.o, own.n,
+                        j.d);
   if (!is_final && r < own.n && ma_tile_x() == 0) p.most[at_part] = at.most[0], p.sum[at_part] = at.sum[0];
 }
 
 /* A block a row. */
 __global__ void add_parts_kernel(const ma_attention_job j, const parts p) {
   const int64_t row = blockIdx.x;
-  const int b = static_cast<int>(row / j.Tq / j.H), h = static_cast<int>(row / j.Tq % j.H), query = static_cast<int>(row % j.Tq);
+  const int b = static_cast<int>(row / j.Tq / j.H), h = static_cast<int>(row / j.Tq % j.H),
+            query = static_cast<int>(row % j.Tq);
   float most, sum;
   whole_row(p, row, &most, &sum);
   const float inverse = 1.0f / sum;
@@ -183,7 +189,7 @@ __global__ void add_parts_kernel(const ma_attention_job j, const parts p) {
   if (j.most && threadIdx.x == 0) j.most[row] = most, j.inverse[row] = inverse;
 }
 
-}  // namespace
+} // namespace
 
 /* ---- of the host ---- */
 
@@ -230,7 +236,8 @@ ma_status ma_attention_prepare(ma_attention_call *call, const ma_tensor *q, cons
 ma_status ma_attention_prepare_mix(ma_attention_call *call, const ma_tensor *probs, const ma_tensor *v,
                                    const ma_attention_how *how, ma_error *err) {
   ma_attention_job &j = call->job;
-  j.B = static_cast<int>(probs->shape[0]), j.H = static_cast<int>(probs->shape[1]), j.Tq = static_cast<int>(probs->shape[2]);
+  j.B = static_cast<int>(probs->shape[0]), j.H = static_cast<int>(probs->shape[1]),
+  j.Tq = static_cast<int>(probs->shape[2]);
   j.Tk = static_cast<int>(v->shape[1]), j.G = static_cast<int>(v->shape[2]), j.d = static_cast<int>(v->shape[3]);
   j.E = how->extra_value ? 1 : 0;
   if (how->extra_value) j.extra_value = static_cast<const float *>(ma_tensor_data(how->extra_value));
@@ -253,8 +260,8 @@ static ma_status attend(ma_device *device, const ma_attention_job &j, ma_error *
     if (j.Tq <= MA_SIDE)
       return ma_launch("attention", attention_kernel<1, D>,
                        ma_grid_tiles<1>(device, j, j.H, j.Tq, forward_memory<1, D>::FLOATS), err, j);
-    return ma_launch("attention", attention_kernel<4, D>, ma_grid_tiles<4>(device, j, j.H, j.Tq, forward_memory<4, D>::FLOATS),
-                     err, j);
+    return ma_launch("attention", attention_kernel<4, D>,
+                     ma_grid_tiles<4>(device, j, j.H, j.Tq, forward_memory<4, D>::FLOATS), err, j);
   });
 }
 

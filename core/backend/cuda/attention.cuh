@@ -25,15 +25,15 @@ struct ma_heads {
 };
 
 struct ma_attention_job {
-  ma_heads q, k, v, out;                  /* out: z, or scores */
-  const float *extra_key, *extra_value;   /* [H d], or null */
-  const float *slopes;                    /* [H], or null */
-  const int *unless;                      /* the plain kernel leaves at once where this is 0; or null */
-  float *most, *inverse;                  /* [B H Tq] each row's largest score and 1 / sum of e^(score - most), or null */
+  ma_heads q, k, v, out;                /* out: z, or scores */
+  const float *extra_key, *extra_value; /* [H d], or null */
+  const float *slopes;                  /* [H], or null */
+  const int *unless;                    /* the plain kernel leaves at once where this is 0; or null */
+  float *most, *inverse;                /* [B H Tq] each row's largest score and 1 / sum of e^(score - most), or null */
   float scale, softcap;
   ma_dtype step;
-  int window;                             /* 0: all */
-  int B, H, G, Tq, Tk, d, E;              /* E: 1 with an extra key, which is column 0 */
+  int window;                /* 0: all */
+  int B, H, G, Tq, Tk, d, E; /* E: 1 with an extra key, which is column 0 */
 };
 
 __device__ inline int ma_group(const ma_attention_job &j, int h) { return h / (j.H / j.G); }
@@ -91,7 +91,8 @@ __device__ inline float ma_probability(const ma_attention_job &j, float score, f
 
 /* ---- tiles ---- */
 
-constexpr int MA_OTHERS = 64, MA_OTHERS_EACH = MA_OTHERS / MA_SIDE; /* rows of a tile that is gone through, in all and of a thread */
+constexpr int MA_OTHERS = 64,
+              MA_OTHERS_EACH = MA_OTHERS / MA_SIDE; /* rows of a tile that is gone through, in all and of a thread */
 
 __device__ inline int ma_tile_x() { return static_cast<int>(threadIdx.x) % MA_SIDE; }
 __device__ inline int ma_tile_y() { return static_cast<int>(threadIdx.x) / MA_SIDE; }
@@ -127,8 +128,7 @@ __device__ inline float4 ma_four_at(const float *tile) { return *reinterpret_cas
 /* s = own other^T: of a thread, own rows y R .. y R + R - 1 and other rows x, x + 16, ... */
 template <int R, int C, int D>
 __device__ inline void ma_dot_tiles(float (&s)[R][C], const float *own, const float *other, int d) {
-  MA_UNROLL for (int i = 0; i < R; i++)
-    MA_UNROLL for (int c = 0; c < C; c++) s[i][c] = 0;
+  MA_UNROLL for (int i = 0; i < R; i++) MA_UNROLL for (int c = 0; c < C; c++) s[i][c] = 0;
   own += ma_tile_y() * R * ma_tile_step(D);
   other += ma_tile_x() * ma_tile_step(D);
   for (int e = 0; e < d; e += 4) {
@@ -149,7 +149,8 @@ __device__ inline void ma_dot_tiles(float (&s)[R][C], const float *own, const fl
 /* Column `i` of the D / 16 that a thread keeps of each own row. */
 __device__ inline int ma_column_of(int i) { return i / 4 * 4 * MA_SIDE + ma_tile_x() * 4 + i % 4; }
 
-template <int D> __device__ inline void ma_add_scaled(float *o, float p, const float *row) {
+template <int D>
+__device__ inline void ma_add_scaled(float *o, float p, const float *row) {
   MA_UNROLL for (int c = 0; c < D / 64; c++) {
     const float4 x = ma_four_at(row + c * 4 * MA_SIDE + ma_tile_x() * 4);
     o[4 * c] += p * x.x;
@@ -174,25 +175,28 @@ __device__ inline void ma_mix_tiles(float (&o)[R][D / 16], const float *p, const
 }
 
 /* Puts a thread's part of a product of tiles where ma_mix_tiles looks for it. */
-template <int R, int C> __device__ inline void ma_put_tile(float *p, const float (&s)[R][C]) {
-  MA_UNROLL for (int i = 0; i < R; i++)
-    MA_UNROLL for (int c = 0; c < C; c++)
+template <int R, int C>
+__device__ inline void ma_put_tile(float *p, const float (&s)[R][C]) {
+  MA_UNROLL for (int i = 0; i < R; i++) MA_UNROLL for (int c = 0; c < C; c++)
       p[(ma_tile_y() * R + i) * ma_tile_step(MA_SIDE * C) + c * MA_SIDE + ma_tile_x()] = s[i][c];
 }
 
 /* Writes the own rows that are there. */
 template <int R, int D>
-__device__ inline void ma_store_rows(float *to, int64_t row, int64_t column, const float (&o)[R][D / 16], int n_rows, int d) {
+__device__ inline void ma_store_rows(float *to, int64_t row, int64_t column, const float (&o)[R][D / 16], int n_rows,
+                                     int d) {
   MA_UNROLL for (int i = 0; i < R; i++) {
     const int r = ma_tile_y() * R + i;
-    MA_UNROLL for (int c = 0; c < D / 16; c++)
-      if (r < n_rows && ma_column_of(c) < d) to[r * row + ma_column_of(c) * column] = o[i][c];
+    MA_UNROLL for (int c = 0; c < D / 16; c++) if (r < n_rows && ma_column_of(c) < d)
+        to[r * row + ma_column_of(c) * column] = o[i][c];
   }
 }
 
 /* Over the 16 threads that share own rows. */
-template <typename T, typename F> __device__ inline T ma_row_reduce(T value, F combine) {
-  for (int offset = MA_SIDE / 2; offset > 0; offset /= 2) value = combine(value, __shfl_xor_sync(MA_ALL_LANES, value, offset));
+template <typename T, typename F>
+__device__ inline T ma_row_reduce(T value, F combine) {
+  for (int offset = MA_SIDE / 2; offset > 0; offset /= 2)
+    value = combine(value, __shfl_xor_sync(MA_ALL_LANES, value, offset));
   return value;
 }
 
@@ -212,7 +216,8 @@ struct ma_own {
 
 /* Of `heads` heads a sequence with T rows each.  Those with most to do come first, so that none is left alone at the end: the last
  * queries, which see the most keys (LAST_FIRST), or the first keys. */
-template <int R, bool LAST_FIRST> __device__ inline ma_own ma_locate(const ma_attention_job &j, int heads, int T) {
+template <int R, bool LAST_FIRST>
+__device__ inline ma_own ma_locate(const ma_attention_job &j, int heads, int T) {
   constexpr int ROWS = R * MA_SIDE;
   const int n_heads = j.B * heads, n_blocks = (T + ROWS - 1) / ROWS, i = static_cast<int>(blockIdx.x);
   const int head = i % n_heads, block = LAST_FIRST ? n_blocks - 1 - i / n_heads : i / n_heads;
@@ -220,7 +225,8 @@ template <int R, bool LAST_FIRST> __device__ inline ma_own ma_locate(const ma_at
 }
 
 /* A block for each. */
-template <int R> ma_grid ma_grid_tiles(ma_device *device, const ma_attention_job &j, int heads, int T, int floats) {
+template <int R>
+ma_grid ma_grid_tiles(ma_device *device, const ma_attention_job &j, int heads, int T, int floats) {
   constexpr int ROWS = R * MA_SIDE;
   const int64_t n_blocks = (T + ROWS - 1) / ROWS;
   return ma_grid_rows(device, n_blocks * j.B * heads, MA_TILE_THREADS, static_cast<size_t>(floats) * sizeof(float));
@@ -232,9 +238,8 @@ __device__ inline void ma_score_tile(float (&s)[R][MA_OTHERS_EACH], const ma_att
                                      const float *queries, const float *keys, int first_key) {
   const float slope = ma_slope(j, own.h);
   ma_dot_tiles<R, MA_OTHERS_EACH, D>(s, queries, keys, j.d);
-  MA_UNROLL for (int i = 0; i < R; i++)
-    MA_UNROLL for (int c = 0; c < MA_OTHERS_EACH; c++)
-      s[i][c] = ma_biased(j, ma_soften(j, s[i][c]), slope, own.first + ma_tile_y() * R + i, first_key + c * MA_SIDE + ma_tile_x());
+  MA_UNROLL for (int i = 0; i < R; i++) MA_UNROLL for (int c = 0; c < MA_OTHERS_EACH; c++) s[i][c] = ma_biased(
+      j, ma_soften(j, s[i][c]), slope, own.first + ma_tile_y() * R + i, first_key + c * MA_SIDE + ma_tile_x());
 }
 
 /* The score of the extra key, which every query sees and no bias changes; `row` is a query's. */
@@ -281,13 +286,16 @@ ma_status ma_attention_attend(ma_device *device, const ma_attention_job &job, ma
 
 /* The same on tensor cores, where queries, keys and values are numbers of the type of `step`; else *inexact, on the device and in
  * `packed_heads`, is not 0, and out is left alone. */
-ma_status ma_attention_half(ma_device *device, const ma_attention_job &job, ma_scratch *packed_heads, int **inexact, ma_error *err);
+ma_status ma_attention_half(ma_device *device, const ma_attention_job &job, ma_scratch *packed_heads, int **inexact,
+                            ma_error *err);
 
 /* Calls f with the number of columns that tiles for heads of d dims have, as a type. */
-template <int N> struct ma_columns {
+template <int N>
+struct ma_columns {
   static constexpr int value = N;
 };
-template <typename F> ma_status ma_with_columns(const char *name, int64_t d, ma_error *err, F f) {
+template <typename F>
+ma_status ma_with_columns(const char *name, int64_t d, ma_error *err, F f) {
   if (d <= 64) return f(ma_columns<64>());
   if (d <= 128) return f(ma_columns<128>());
   if (d <= MA_MOST_HEAD) return f(ma_columns<MA_MOST_HEAD>());

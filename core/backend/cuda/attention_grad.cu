@@ -8,14 +8,15 @@ namespace {
 /* What the kernels need besides the call. */
 struct grad_job {
   ma_attention_job a;
-  ma_heads g;                   /* of z */
-  float *delta;                 /* [B H Tq] sum of p dp over each row, which is g z */
+  ma_heads g;   /* of z */
+  float *delta; /* [B H Tq] sum of p dp over each row, which is g z */
   ma_extra_rows extra;
   ma_heads q_grad, k_grad, v_grad;
 };
 
 /* Sizes of tiles for heads of up to D dims: two own ones, two others, and one of probabilities. */
-template <int D> struct tiles {
+template <int D>
+struct tiles {
   static constexpr int R = D <= 128 ? 4 : 2, C = R, OWN = R * MA_SIDE, OTHERS = C * MA_SIDE;
   static constexpr int ROWS = ma_tile_floats(OWN, D); /* OWN and OTHERS are equal */
   static constexpr int FLOATS = 4 * ROWS + ma_tile_floats(OWN, OTHERS);
@@ -24,8 +25,10 @@ template <int D> struct tiles {
 /* Of a row of the extra key's column: 16 threads a row.  Notes the row's delta too. */
 __global__ void rows_kernel(const grad_job j) {
   const ma_attention_job &a = j.a;
-  const int64_t n_rows = int64_t{a.B} * a.H * a.Tq, i = int64_t{blockIdx.x} * MA_SIDE + ma_tile_y(), row = i < n_rows ? i : 0;
-  const int b = static_cast<int>(row / a.Tq / a.H), h = static_cast<int>(row / a.Tq % a.H), query = static_cast<int>(row % a.Tq);
+  const int64_t n_rows = int64_t{a.B} * a.H * a.Tq, i = int64_t{blockIdx.x} * MA_SIDE + ma_tile_y(),
+                row = i < n_rows ? i : 0;
+  const int b = static_cast<int>(row / a.Tq / a.H), h = static_cast<int>(row / a.Tq % a.H),
+            query = static_cast<int>(row % a.Tq);
   const float *g = j.g.at(b, query, h);
   const float delta = ma_row_dot(g, a.out.at(b, query, h), a.d);
   float p = 0, s_grad = 0;
@@ -41,17 +44,19 @@ __global__ void rows_kernel(const grad_job j) {
 }
 
 /* The gradient of a raw score, from the score (which becomes its probability) and the gradient of the probability. */
-__device__ float score_grad(const ma_attention_job &a, float &s, float p_grad, float slope, int query, int key, float most,
-                            float inverse, float delta) {
+__device__ float score_grad(const ma_attention_job &a, float &s, float p_grad, float slope, int query, int key,
+                            float most, float inverse, float delta) {
   const float softened = ma_soften(a, s);
   s = ma_probability(a, ma_biased(a, softened, slope, query, key), most, inverse);
   return s == 0 ? 0 : ma_score_slope(a, softened) * (s * (p_grad - delta));
 }
 
-template <int D> __global__ void __launch_bounds__(MA_TILE_THREADS, D <= 64 ? 2 : 1) q_kernel(const grad_job j) {
+template <int D>
+__global__ void __launch_bounds__(MA_TILE_THREADS, D <= 64 ? 2 : 1) q_kernel(const grad_job j) {
   using size = tiles<D>;
   MA_SHARED_BYTES(bytes);
-  float *q = reinterpret_cast<float *>(bytes), *g = q + size::ROWS, *k = g + size::ROWS, *v = k + size::ROWS, *tile = v + size::ROWS;
+  float *q = reinterpret_cast<float *>(bytes), *g = q + size::ROWS, *k = g + size::ROWS, *v = k + size::ROWS,
+        *tile = v + size::ROWS;
   const ma_attention_job &a = j.a;
   const ma_own own = ma_locate<size::R, true>(a, a.H, a.Tq);
   const ma_range keys = ma_keys_of(a, own.first, own.n);
@@ -75,10 +80,9 @@ template <int D> __global__ void __launch_bounds__(MA_TILE_THREADS, D <= 64 ? 2 
     __syncthreads();
     ma_dot_tiles<size::R, size::C, D>(s, q, k, a.d);
     ma_dot_tiles<size::R, size::C, D>(s_grad, g, v, a.d);
-    MA_UNROLL for (int i = 0; i < size::R; i++)
-      MA_UNROLL for (int c = 0; c < size::C; c++)
-        s_grad[i][c] = score_grad(a, s[i][c], s_grad[i][c], slope, own.first + ma_tile_y() * size::R + i,
-                                  key + c * MA_SIDE + ma_tile_x(), most[i], inverse[i], delta[i]);
+    MA_UNROLL for (int i = 0; i < size::R; i++) MA_UNROLL for (int c = 0; c < size::C; c++) s_grad[i][c] =
+        score_grad(a, s[i][c], s_grad[i][c], slope, own.first + ma_tile_y() * size::R + i,
+                   key + c * MA_SIDE + ma_tile_x(), most[i], inverse[i], delta[i]);
     ma_put_tile(tile, s_grad);
     __syncwarp();
     ma_mix_tiles<size::R, size::C, D>(o, tile, k, n);
@@ -86,17 +90,19 @@ template <int D> __global__ void __launch_bounds__(MA_TILE_THREADS, D <= 64 ? 2 
   ma_store_rows<size::R, D>(j.q_grad.at(own.b, own.first, own.h), j.q_grad.row, 1, o, own.n, a.d);
 }
 
-template <int D> __global__ void __launch_bounds__(MA_TILE_THREADS) kv_kernel(const grad_job j) {
+template <int D>
+__global__ void __launch_bounds__(MA_TILE_THREADS) kv_kernel(const grad_job j) {
   using size = tiles<D>;
   MA_SHARED_BYTES(bytes);
-  float *k = reinterpret_cast<float *>(bytes), *v = k + size::ROWS, *q = v + size::ROWS, *g = q + size::ROWS, *tile = g + size::ROWS;
+  float *k = reinterpret_cast<float *>(bytes), *v = k + size::ROWS, *q = v + size::ROWS, *g = q + size::ROWS,
+        *tile = g + size::ROWS;
   const ma_attention_job &a = j.a;
   const ma_own own = ma_locate<size::R, false>(a, a.G, a.Tk); /* own.h is a group */
   const ma_range queries = ma_queries_of(a, own.first, own.n);
   const int n_heads = a.H / a.G;
   float k_grad[size::R][D / 16], v_grad[size::R][D / 16];
-  MA_UNROLL for (int i = 0; i < size::R; i++)
-    MA_UNROLL for (int x = 0; x < D / 16; x++) k_grad[i][x] = v_grad[i][x] = 0;
+  MA_UNROLL for (int i = 0; i < size::R; i++) MA_UNROLL for (int x = 0; x < D / 16; x++) k_grad[i][x] = v_grad[i][x] =
+      0;
   ma_load_tile<size::OWN, D>(k, a.k.at(own.b, own.first, own.h), a.k.row, own.n, a.d);
   ma_load_tile<size::OWN, D>(v, a.v.at(own.b, own.first, own.h), a.v.row, own.n, a.d);
   for (int h = own.h * n_heads; h < (own.h + 1) * n_heads; h++) {
@@ -114,9 +120,9 @@ template <int D> __global__ void __launch_bounds__(MA_TILE_THREADS) kv_kernel(co
         const int other = c * MA_SIDE + ma_tile_x();
         const int64_t row = ma_row_of(a, own.b, h, query + (other < n ? other : 0));
         const float most = a.most[row], inverse = a.inverse[row], delta = j.delta[row];
-        MA_UNROLL for (int i = 0; i < size::R; i++)
-          s_grad[i][c] = score_grad(a, s[i][c], s_grad[i][c], slope, query + other, own.first + ma_tile_y() * size::R + i, most,
-                                    inverse, delta);
+        MA_UNROLL for (int i = 0; i < size::R; i++) s_grad[i][c] =
+            score_grad(a, s[i][c], s_grad[i][c], slope, query + other, own.first + ma_tile_y() * size::R + i, most,
+                       inverse, delta);
       }
       ma_put_tile(tile, s);
       __syncwarp();
@@ -140,7 +146,8 @@ __global__ void __launch_bounds__(MA_TILE_THREADS)
   const int b = static_cast<int>(blockIdx.x) / j.H, h = static_cast<int>(blockIdx.x) % j.H;
   const int x = static_cast<int>(threadIdx.x) % D, strand = static_cast<int>(threadIdx.x) / D;
   float sum = 0;
-  for (int query = strand; query < j.Tq && x < j.d; query += STRANDS) sum += *weights.at(b, query, h) * rows.at(b, query, h)[x];
+  for (int query = strand; query < j.Tq && x < j.d; query += STRANDS)
+    sum += *weights.at(b, query, h) * rows.at(b, query, h)[x];
   sums[strand][x] = sum;
   __syncthreads();
   if (strand != 0 || x >= j.d) return;
@@ -148,14 +155,15 @@ __global__ void __launch_bounds__(MA_TILE_THREADS)
   out[static_cast<int64_t>(blockIdx.x) * j.d + x] = sum;
 }
 
-}  // namespace
+} // namespace
 
-ma_status ma_attention_extra_grad(ma_tensor *out, const ma_attention_job &job, const ma_heads &weights, const ma_heads &rows,
-                                  ma_error *err) {
+ma_status ma_attention_extra_grad(ma_tensor *out, const ma_attention_job &job, const ma_heads &weights,
+                                  const ma_heads &rows, ma_error *err) {
   ma_device *device = ma_tensor_device(out);
   return ma_with_columns("attention_grad", job.d, err, [&](auto columns) {
     constexpr int D = decltype(columns)::value;
-    return ma_launch("attention_grad", extra_grad_kernel<D>, ma_grid_rows(device, int64_t{job.B} * job.H, MA_TILE_THREADS), err,
+    return ma_launch("attention_grad", extra_grad_kernel<D>,
+                     ma_grid_rows(device, int64_t{job.B} * job.H, MA_TILE_THREADS), err,
                      static_cast<float *>(ma_tensor_data(out)), job, weights, rows);
   });
 }
@@ -179,13 +187,18 @@ ma_status ma_cuda_attention_grad(ma_tensor *const *out, const ma_tensor *q, cons
   j.a = call.job;
   j.delta = rows.as<float>(), j.extra = {j.delta + n_rows, j.delta + 2 * n_rows};
   j.q_grad = ma_attention_out(out[0]), j.k_grad = ma_attention_out(out[1]), j.v_grad = ma_attention_out(out[2]);
-  MA_CUDA_TRY(ma_launch("attention_grad", rows_kernel, ma_grid_rows(device, (n_rows + MA_SIDE - 1) / MA_SIDE, MA_TILE_THREADS), err, j));
-  if (how->extra_key && out[3]) MA_CUDA_TRY(ma_attention_extra_grad(out[3], j.a, ma_extra_column(j.a, j.extra.s_grad), j.a.q, err));
-  if (how->extra_value && out[4]) MA_CUDA_TRY(ma_attention_extra_grad(out[4], j.a, ma_extra_column(j.a, j.extra.p), j.g, err));
+  MA_CUDA_TRY(ma_launch("attention_grad", rows_kernel,
+                        ma_grid_rows(device, (n_rows + MA_SIDE - 1) / MA_SIDE, MA_TILE_THREADS), err, j));
+  if (how->extra_key && out[3])
+    MA_CUDA_TRY(ma_attention_extra_grad(out[3], j.a, ma_extra_column(j.a, j.extra.s_grad), j.a.q, err));
+  if (how->extra_value && out[4])
+    MA_CUDA_TRY(ma_attention_extra_grad(out[4], j.a, ma_extra_column(j.a, j.extra.p), j.g, err));
   return ma_with_columns("attention_grad", j.a.d, err, [&](auto columns) {
     constexpr int D = decltype(columns)::value;
     using size = tiles<D>;
-    MA_CUDA_TRY(ma_launch("attention_grad", q_kernel<D>, ma_grid_tiles<size::R>(device, j.a, j.a.H, j.a.Tq, size::FLOATS), err, j));
-    return ma_launch("attention_grad", kv_kernel<D>, ma_grid_tiles<size::R>(device, j.a, j.a.G, j.a.Tk, size::FLOATS), err, j);
+    MA_CUDA_TRY(ma_launch("attention_grad", q_kernel<D>,
+                          ma_grid_tiles<size::R>(device, j.a, j.a.H, j.a.Tq, size::FLOATS), err, j));
+    return ma_launch("attention_grad", kv_kernel<D>, ma_grid_tiles<size::R>(device, j.a, j.a.G, j.a.Tk, size::FLOATS),
+                     err, j);
   });
 }

@@ -18,7 +18,8 @@ __device__ inline float ma_score_slope(const ma_attention_job &j, float softened
 
 /* What the extra key adds to the gradient of a row of q; 0 without one. */
 template <int D>
-__device__ inline void ma_begin_q_grad(float (&o)[D / 16], const ma_attention_job &j, const ma_extra_rows &extra, int h, int64_t row) {
+__device__ inline void ma_begin_q_grad(float (&o)[D / 16], const ma_attention_job &j, const ma_extra_rows &extra, int h,
+                                       int64_t row) {
   const float s_grad = j.E ? extra.s_grad[row] : 0;
   MA_UNROLL for (int x = 0; x < D / 16; x++) {
     const int e = ma_column_of(x);
@@ -31,7 +32,7 @@ inline ma_heads ma_extra_column(const ma_attention_job &j, float *rows) {
 }
 
 /* out [B H d]: of each head, the sum of its rows, each weighted by the first column of its row in `weights`. */
-ma_status ma_attention_extra_grad(ma_tensor *out, const ma_attention_job &job, const ma_heads &weights, const ma_heads &rows,
-                                  ma_error *err);
+ma_status ma_attention_extra_grad(ma_tensor *out, const ma_attention_job &job, const ma_heads &weights,
+                                  const ma_heads &rows, ma_error *err);
 
 #endif

@@ -52,10 +52,11 @@ __global__ void pack_kernel(const packed to, const ma_heads from, int heads, int
 }
 
 template <typename T, bool TRANSPOSED>
-ma_status pack(ma_device *device, const packed &to, const ma_heads &from, const ma_attention_job &j, int heads, int n, int *inexact,
-               ma_error *err) {
+ma_status pack(ma_device *device, const packed &to, const ma_heads &from, const ma_attention_job &j, int heads, int n,
+               int *inexact, ma_error *err) {
   const int64_t blocks = int64_t{j.B} * heads * (to.rows / PACK) * (to.columns / PACK);
-  return ma_launch("attention", pack_kernel<T, TRANSPOSED>, ma_grid_rows(device, blocks), err, to, from, heads, n, j.d, inexact);
+  return ma_launch("attention", pack_kernel<T, TRANSPOSED>, ma_grid_rows(device, blocks), err, to, from, heads, n, j.d,
+                   inexact);
 }
 
 /* ---- attending ---- */
@@ -68,7 +69,8 @@ struct half_job {
 
 /* Shared memory, in 16-bit numbers; rows are 16 bytes longer than they need be, so that the 8 rows that a warp reads from meet in
  * no bank. */
-template <int D> struct place {
+template <int D>
+struct place {
   static constexpr int STEP = D + 8, KEY_STEP = KEYS + 8;
   static constexpr int Q = 0, K = Q + QUERIES * STEP, V = K + KEYS * STEP, HALVES = V + D * KEY_STEP;
 };
@@ -92,20 +94,21 @@ __device__ lane_of this_lane() {
 }
 
 __device__ void load_a(uint32_t (&a)[4], const uint16_t *at, int step) {
-  a[0] = ma_pair_at(at), a[1] = ma_pair_at(at + 8 * step), a[2] = ma_pair_at(at + 8), a[3] = ma_pair_at(at + 8 * step + 8);
+  a[0] = ma_pair_at(at), a[1] = ma_pair_at(at + 8 * step), a[2] = ma_pair_at(at + 8),
+  a[3] = ma_pair_at(at + 8 * step + 8);
 }
 __device__ void load_b(uint32_t (&b)[2], const uint16_t *at) { b[0] = ma_pair_at(at), b[1] = ma_pair_at(at + 8); }
 
 /* Scores, rounded and biased, of a warp's queries with a tile of keys. */
 template <typename T, int D>
-__device__ void score(float (&s)[KEY_TILES][4], const half_job &j, const ma_own &own, const uint16_t *memory, int first_key) {
+__device__ void score(float (&s)[KEY_TILES][4], const half_job &j, const ma_own &own, const uint16_t *memory,
+                      int first_key) {
   const lane_of me = this_lane();
   const ma_attention_job &a = j.a;
   const float slope = ma_slope(a, own.h), inner = a.softcap == 0 ? 0 : 1.0f / a.softcap;
   const uint16_t *q = memory + place<D>::Q + (me.warp * 16 + me.g) * place<D>::STEP + 2 * me.t;
   const uint16_t *k = memory + place<D>::K + me.g * place<D>::STEP + 2 * me.t;
-  MA_UNROLL for (int n = 0; n < KEY_TILES; n++)
-    MA_UNROLL for (int i = 0; i < 4; i++) s[n][i] = 0;
+  MA_UNROLL for (int n = 0; n < KEY_TILES; n++) MA_UNROLL for (int i = 0; i < 4; i++) s[n][i] = 0;
   for (int e = 0; e < a.d; e += 16) {
     uint32_t left[4], right[2];
     load_a(left, q + e, place<D>::STEP);
@@ -136,7 +139,8 @@ __device__ void score(float (&s)[KEY_TILES][4], const half_job &j, const ma_own 
 }
 
 /* Over the 4 lanes that share rows. */
-template <typename F> __device__ float over_lanes(float x, F combine) {
+template <typename F>
+__device__ float over_lanes(float x, F combine) {
   x = combine(x, __shfl_xor_sync(MA_ALL_LANES, x, 1));
   return combine(x, __shfl_xor_sync(MA_ALL_LANES, x, 2));
 }
@@ -147,9 +151,11 @@ __device__ float quick_weight(float score, float most) { return most == -INFINIT
 __device__ void take_in(float (&most)[2], float (&sum)[2], const float (&s)[KEY_TILES][4]) {
   MA_UNROLL for (int r = 0; r < 2; r++) {
     float larger = most[r], more = 0;
-    MA_UNROLL for (int n = 0; n < KEY_TILES; n++) larger = ma_larger()(ma_larger()(larger, s[n][2 * r]), s[n][2 * r + 1]);
+    MA_UNROLL for (int n = 0; n < KEY_TILES; n++) larger =
+        ma_larger()(ma_larger()(larger, s[n][2 * r]), s[n][2 * r + 1]);
     larger = over_lanes(larger, ma_larger());
-    MA_UNROLL for (int n = 0; n < KEY_TILES; n++) more += quick_weight(s[n][2 * r], larger) + quick_weight(s[n][2 * r + 1], larger);
+    MA_UNROLL for (int n = 0; n < KEY_TILES; n++) more +=
+        quick_weight(s[n][2 * r], larger) + quick_weight(s[n][2 * r + 1], larger);
     sum[r] = sum[r] * quick_weight(most[r], larger) + over_lanes(more, ma_add());
     most[r] = larger;
   }
@@ -157,8 +163,8 @@ __device__ void take_in(float (&most)[2], float (&sum)[2], const float (&s)[KEY_
 
 /* o += p v, p from scores. */
 template <typename T, int D>
-__device__ void mix(float (&o)[D / 8][4], const float (&s)[KEY_TILES][4], const float (&most)[2], const float (&inverse)[2],
-                    const uint16_t *memory, int d) {
+__device__ void mix(float (&o)[D / 8][4], const float (&s)[KEY_TILES][4], const float (&most)[2],
+                    const float (&inverse)[2], const uint16_t *memory, int d) {
   const lane_of me = this_lane();
   const uint16_t *v = memory + place<D>::V + me.g * place<D>::KEY_STEP + 2 * me.t;
   MA_UNROLL for (int n = 0; n < KEY_TILES; n += 2) {
@@ -185,7 +191,8 @@ __device__ float score_extra(const half_job &j, const ma_own &own, int query) {
   return ma_soften(j.a, over_lanes(sum, ma_add()));
 }
 
-template <typename T, int D> __global__ void __launch_bounds__(THREADS, D <= 128 ? 3 : 2) half_kernel(const half_job j) {
+template <typename T, int D>
+__global__ void __launch_bounds__(THREADS, D <= 128 ? 3 : 2) half_kernel(const half_job j) {
   MA_SHARED_BYTES(bytes);
   if (*j.inexact) return;
   uint16_t *memory = reinterpret_cast<uint16_t *>(bytes);
@@ -196,8 +203,8 @@ template <typename T, int D> __global__ void __launch_bounds__(THREADS, D <= 128
   const int first = keys.low / KEYS * KEYS, group = ma_group(a, own.h), row = own.first + me.warp * 16 + me.g;
   const uint16_t *k = j.k.head(a.G, own.b, group), *v = j.v.head(a.G, own.b, group);
   float most[2], sum[2], extra[2], o[D / 8][4];
-  fetch(memory + place<D>::Q, place<D>::STEP, j.q.head(a.H, own.b, own.h) + static_cast<int64_t>(own.first) * j.q.columns,
-        j.q.columns, QUERIES, j.q.columns);
+  fetch(memory + place<D>::Q, place<D>::STEP,
+        j.q.head(a.H, own.b, own.h) + static_cast<int64_t>(own.first) * j.q.columns, j.q.columns, QUERIES, j.q.columns);
   MA_UNROLL for (int r = 0; r < 2; r++) {
     extra[r] = a.E ? score_extra(j, own, row + 8 * r) : -INFINITY;
     most[r] = extra[r];
@@ -211,11 +218,13 @@ template <typename T, int D> __global__ void __launch_bounds__(THREADS, D <= 128
         MA_UNROLL for (int i = 0; i < 4; i++) {
           const int column = e * 8 + 2 * me.t + i % 2;
           const float p = a.E ? ma_dev_round(quick_weight(extra[i / 2], most[i / 2]) * sum[i / 2], a.step) : 0;
-          o[e][i] = a.E && a.extra_value && column < a.d ? p * a.extra_value[static_cast<int64_t>(own.h) * a.d + column] : 0;
+          o[e][i] =
+              a.E && a.extra_value && column < a.d ? p * a.extra_value[static_cast<int64_t>(own.h) * a.d + column] : 0;
         }
       }
     }
-    fetch(memory + place<D>::K, place<D>::STEP, k + static_cast<int64_t>(first) * j.k.columns, j.k.columns, KEYS, j.k.columns);
+    fetch(memory + place<D>::K, place<D>::STEP, k + static_cast<int64_t>(first) * j.k.columns, j.k.columns, KEYS,
+          j.k.columns);
     for (int key = first; key < keys.high; key += KEYS) {
       float s[KEY_TILES][4];
       ma_copy_wait();
@@ -225,8 +234,8 @@ template <typename T, int D> __global__ void __launch_bounds__(THREADS, D <= 128
       ma_copy_wait();
       __syncthreads(); /* the values are there, and nobody reads keys any more */
       if (key + KEYS < keys.high)
-        fetch(memory + place<D>::K, place<D>::STEP, k + static_cast<int64_t>(key + KEYS) * j.k.columns, j.k.columns, KEYS,
-              j.k.columns);
+        fetch(memory + place<D>::K, place<D>::STEP, k + static_cast<int64_t>(key + KEYS) * j.k.columns, j.k.columns,
+              KEYS, j.k.columns);
       if (mixes) mix<T, D>(o, s, most, sum, memory, a.d);
       else take_in(most, sum, s);
     }
@@ -245,7 +254,8 @@ template <typename T, int D> __global__ void __launch_bounds__(THREADS, D <= 128
   }
 }
 
-template <typename T> ma_status attend(ma_device *device, half_job *j, int *inexact, ma_error *err) {
+template <typename T>
+ma_status attend(ma_device *device, half_job *j, int *inexact, ma_error *err) {
   const ma_attention_job &a = j->a;
   MA_CUDA_TRY((pack<T, false>(device, j->q, a.q, a, a.H, a.Tq, inexact, err)));
   MA_CUDA_TRY((pack<T, false>(device, j->k, a.k, a, a.G, a.Tk, inexact, err)));
@@ -259,13 +269,16 @@ template <typename T> ma_status attend(ma_device *device, half_job *j, int *inex
   });
 }
 
-}  // namespace
+} // namespace
 
-ma_status ma_attention_half(ma_device *device, const ma_attention_job &a, ma_scratch *packed_heads, int **inexact, ma_error *err) {
+ma_status ma_attention_half(ma_device *device, const ma_attention_job &a, ma_scratch *packed_heads, int **inexact,
+                            ma_error *err) {
   half_job j{};
   const int columns = rounded_up(a.d, PACK), queries = rounded_up(a.Tq, QUERIES), keys = rounded_up(a.Tk, KEYS);
-  const size_t of_q = static_cast<size_t>(a.B) * static_cast<size_t>(a.H) * static_cast<size_t>(queries) * static_cast<size_t>(columns);
-  const size_t of_k = static_cast<size_t>(a.B) * static_cast<size_t>(a.G) * static_cast<size_t>(keys) * static_cast<size_t>(columns);
+  const size_t of_q =
+      static_cast<size_t>(a.B) * static_cast<size_t>(a.H) * static_cast<size_t>(queries) * static_cast<size_t>(columns);
+  const size_t of_k =
+      static_cast<size_t>(a.B) * static_cast<size_t>(a.G) * static_cast<size_t>(keys) * static_cast<size_t>(columns);
   MA_CUDA_TRY(packed_heads->take((of_q + 2 * of_k) * sizeof(uint16_t) + sizeof(int), err));
   j.a = a;
   j.q = {packed_heads->as<uint16_t>(), queries, columns};
@@ -273,7 +286,8 @@ ma_status ma_attention_half(ma_device *device, const ma_attention_job &a, ma_scr
   j.v = {j.k.data + of_k, keys, columns};
   *inexact = reinterpret_cast<int *>(j.v.data + of_k);
   j.inexact = *inexact;
-  MA_CUDA_TRY(ma_cuda_check(device, cudaMemsetAsync(*inexact, 0, sizeof **inexact, ma_cuda_state(device)->stream), "attention", err));
+  MA_CUDA_TRY(ma_cuda_check(device, cudaMemsetAsync(*inexact, 0, sizeof **inexact, ma_cuda_state(device)->stream),
+                            "attention", err));
   if (a.step == MA_BF16) return attend<ma_bf16>(device, &j, *inexact, err);
   return attend<ma_f16>(device, &j, *inexact, err);
 }

@@ -7,7 +7,8 @@ namespace {
 constexpr int C = MA_OTHERS_EACH, KEYS = MA_OTHERS;
 
 /* Columns no query of the block sees are -inf for all of them, and cost no product. */
-template <int R, int D> __global__ void __launch_bounds__(MA_TILE_THREADS) scores_kernel(const ma_attention_job j) {
+template <int R, int D>
+__global__ void __launch_bounds__(MA_TILE_THREADS) scores_kernel(const ma_attention_job j) {
   MA_SHARED_BYTES(bytes);
   float *queries = reinterpret_cast<float *>(bytes), *others = queries + ma_tile_floats(R * MA_SIDE, D);
   const ma_own own = ma_locate<R, true>(j, j.H, j.Tq);
@@ -30,8 +31,7 @@ template <int R, int D> __global__ void __launch_bounds__(MA_TILE_THREADS) score
       __syncthreads();
       ma_score_tile<R, D>(s, j, own, queries, others, key);
     } else {
-      MA_UNROLL for (int i = 0; i < R; i++)
-        MA_UNROLL for (int c = 0; c < C; c++) s[i][c] = -INFINITY;
+      MA_UNROLL for (int i = 0; i < R; i++) MA_UNROLL for (int c = 0; c < C; c++) s[i][c] = -INFINITY;
     }
     MA_UNROLL for (int i = 0; i < R; i++) {
       MA_UNROLL for (int c = 0; c < C; c++) {
@@ -74,10 +74,12 @@ __global__ void __launch_bounds__(MA_TILE_THREADS) mix_kernel(const ma_attention
   ma_store_rows<R, D>(j.out.at(own.b, own.first, own.h), j.out.row, j.out.column, o, own.n, j.d);
 }
 
-template <int R, int D> constexpr int SCORES_FLOATS = ma_tile_floats(R * MA_SIDE, D) + ma_tile_floats(KEYS, D);
-template <int R, int D> constexpr int MIX_FLOATS = ma_tile_floats(R * MA_SIDE, KEYS) + ma_tile_floats(KEYS, D);
+template <int R, int D>
+constexpr int SCORES_FLOATS = ma_tile_floats(R *MA_SIDE, D) + ma_tile_floats(KEYS, D);
+template <int R, int D>
+constexpr int MIX_FLOATS = ma_tile_floats(R *MA_SIDE, KEYS) + ma_tile_floats(KEYS, D);
 
-}  // namespace
+} // namespace
 
 ma_status ma_cuda_attention_scores(ma_tensor *out, const ma_tensor *q, const ma_tensor *k, const ma_attention_how *how,
                                    ma_error *err) {
@@ -90,8 +92,10 @@ ma_status ma_cuda_attention_scores(ma_tensor *out, const ma_tensor *q, const ma_
   return ma_with_columns("attention_scores", j.d, err, [&](auto columns) {
     constexpr int D = decltype(columns)::value;
     if (j.Tq <= MA_SIDE)
-      return ma_launch("attention_scores", scores_kernel<1, D>, ma_grid_tiles<1>(device, j, j.H, j.Tq, SCORES_FLOATS<1, D>), err, j);
-    return ma_launch("attention_scores", scores_kernel<4, D>, ma_grid_tiles<4>(device, j, j.H, j.Tq, SCORES_FLOATS<4, D>), err, j);
+      return ma_launch("attention_scores", scores_kernel<1, D>,
+                       ma_grid_tiles<1>(device, j, j.H, j.Tq, SCORES_FLOATS<1, D>), err, j);
+    return ma_launch("attention_scores", scores_kernel<4, D>,
+                     ma_grid_tiles<4>(device, j, j.H, j.Tq, SCORES_FLOATS<4, D>), err, j);
   });
 }
 
@@ -107,7 +111,9 @@ ma_status ma_cuda_attention_mix(ma_tensor *out, const ma_tensor *probs, const ma
   return ma_with_columns("attention_mix", j.d, err, [&](auto columns) {
     constexpr int D = decltype(columns)::value;
     if (j.Tq <= MA_SIDE)
-      return ma_launch("attention_mix", mix_kernel<1, D>, ma_grid_tiles<1>(device, j, j.H, j.Tq, MIX_FLOATS<1, D>), err, j, rows);
-    return ma_launch("attention_mix", mix_kernel<4, D>, ma_grid_tiles<4>(device, j, j.H, j.Tq, MIX_FLOATS<4, D>), err, j, rows);
+      return ma_launch("attention_mix", mix_kernel<1, D>, ma_grid_tiles<1>(device, j, j.H, j.Tq, MIX_FLOATS<1, D>), err,
+                       j, rows);
+    return ma_launch("attention_mix", mix_kernel<4, D>, ma_grid_tiles<4>(device, j, j.H, j.Tq, MIX_FLOATS<4, D>), err,
+                     j, rows);
   });
 }

@@ -19,7 +19,9 @@ struct score_grads {
     const float bias = j.slopes ? slope * static_cast<float>(key - origin) : 0;
     return through(j, scores.at(b, query, h)[j.E + key], g.at(b, query, h)[j.E + key], bias);
   }
-  __device__ ma_range queries_of(const ma_attention_job &j, int first, int n) const { return ma_queries_of(j, first, n); }
+  __device__ ma_range queries_of(const ma_attention_job &j, int first, int n) const {
+    return ma_queries_of(j, first, n);
+  }
 };
 
 /* Probabilities; a hook may have written anywhere. */
@@ -34,7 +36,8 @@ struct probabilities {
 /* ---- products ---- */
 
 constexpr int ROWS = ma_tile_floats(OWN, OTHERS);
-template <int D> constexpr int PRODUCT_FLOATS = ROWS + ma_tile_floats(OTHERS, D);
+template <int D>
+constexpr int PRODUCT_FLOATS = ROWS + ma_tile_floats(OTHERS, D);
 
 /* out = shown k, for the gradient of q: own rows are queries, and begin with what the extra key adds. */
 template <int D>
@@ -55,7 +58,8 @@ __global__ void __launch_bounds__(MA_TILE_THREADS)
     __syncthreads();
     for (int i = static_cast<int>(threadIdx.x); i < OWN * OTHERS; i += MA_TILE_THREADS) {
       const int r = i / OTHERS, c = i % OTHERS;
-      tile[r * ma_tile_step(OTHERS) + c] = r < own.n && c < n ? shown.at(j, own.b, own.h, slope, own.first + r, key + c) : 0;
+      tile[r * ma_tile_step(OTHERS) + c] =
+          r < own.n && c < n ? shown.at(j, own.b, own.h, slope, own.first + r, key + c) : 0;
     }
     ma_load_tile<OTHERS, D>(others, j.k.at(own.b, key, ma_group(j, own.h)), j.k.row, n, j.d);
     __syncthreads();
@@ -74,8 +78,7 @@ __global__ void __launch_bounds__(MA_TILE_THREADS)
   const ma_range queries = shown.queries_of(j, own.first, own.n);
   const int n_heads = j.H / j.G;
   float o[R][D / 16];
-  MA_UNROLL for (int i = 0; i < R; i++)
-    MA_UNROLL for (int x = 0; x < D / 16; x++) o[i][x] = 0;
+  MA_UNROLL for (int i = 0; i < R; i++) MA_UNROLL for (int x = 0; x < D / 16; x++) o[i][x] = 0;
   for (int h = own.h * n_heads; h < (own.h + 1) * n_heads; h++) {
     const float slope = ma_slope(j, h);
     for (int query = queries.low; query < queries.high; query += OTHERS) {
@@ -98,7 +101,8 @@ __global__ void __launch_bounds__(MA_TILE_THREADS)
 }
 
 /* The gradient of probabilities, [B H Tq E + Tk] = g v^T. */
-template <int D> constexpr int PROBS_FLOATS = ma_tile_floats(OWN, D) + ma_tile_floats(OTHERS, D);
+template <int D>
+constexpr int PROBS_FLOATS = ma_tile_floats(OWN, D) + ma_tile_floats(OTHERS, D);
 
 template <int D>
 __global__ void __launch_bounds__(MA_TILE_THREADS) probs_grad_kernel(const ma_attention_job j, const ma_heads g) {
@@ -130,17 +134,20 @@ __global__ void __launch_bounds__(MA_TILE_THREADS) probs_grad_kernel(const ma_at
 }
 
 /* A thread a row: the gradient of the extra key's raw score. */
-__global__ void extra_rows_kernel(const ma_attention_job j, const score_grads shown, const ma_extra_rows extra, int64_t n_rows) {
+__global__ void extra_rows_kernel(const ma_attention_job j, const score_grads shown, const ma_extra_rows extra,
+                                  int64_t n_rows) {
   const int64_t row = ma_thread();
   if (row >= n_rows) return;
-  const int b = static_cast<int>(row / j.Tq / j.H), h = static_cast<int>(row / j.Tq % j.H), query = static_cast<int>(row % j.Tq);
+  const int b = static_cast<int>(row / j.Tq / j.H), h = static_cast<int>(row / j.Tq % j.H),
+            query = static_cast<int>(row % j.Tq);
   extra.s_grad[row] = shown.through(j, shown.scores.at(b, query, h)[0], shown.g.at(b, query, h)[0], 0);
 }
 
-}  // namespace
+} // namespace
 
-ma_status ma_cuda_attention_scores_grad(ma_tensor *const *out, const ma_tensor *q, const ma_tensor *k, const ma_tensor *scores,
-                                        const ma_attention_how *how, const ma_tensor *g, ma_error *err) {
+ma_status ma_cuda_attention_scores_grad(ma_tensor *const *out, const ma_tensor *q, const ma_tensor *k,
+                                        const ma_tensor *scores, const ma_attention_how *how, const ma_tensor *g,
+                                        ma_error *err) {
   ma_device *device = ma_tensor_device(q);
   ma_attention_call call(device);
   ma_held held_scores, held_g;
@@ -157,8 +164,8 @@ ma_status ma_cuda_attention_scores_grad(ma_tensor *const *out, const ma_tensor *
     MA_CUDA_TRY(rows.take(static_cast<size_t>(n_rows) * sizeof(float), err));
     extra.s_grad = rows.as<float>();
     MA_CUDA_TRY(ma_launch("attention_scores_grad", extra_rows_kernel,
-                          ma_grid_rows(device, (n_rows + MA_TILE_THREADS - 1) / MA_TILE_THREADS, MA_TILE_THREADS), err, to_q, shown,
-                          extra, n_rows));
+                          ma_grid_rows(device, (n_rows + MA_TILE_THREADS - 1) / MA_TILE_THREADS, MA_TILE_THREADS), err,
+                          to_q, shown, extra, n_rows));
     if (out[2]) MA_CUDA_TRY(ma_attention_extra_grad(out[2], to_q, ma_extra_column(to_q, extra.s_grad), to_q.q, err));
   }
   return ma_with_columns("attention_scores_grad", to_q.d, err, [&](auto columns) {
@@ -170,8 +177,8 @@ ma_status ma_cuda_attention_scores_grad(ma_tensor *const *out, const ma_tensor *
   });
 }
 
-ma_status ma_cuda_attention_mix_grad(ma_tensor *const *out, const ma_tensor *probs, const ma_tensor *v, const ma_attention_how *how,
-                                     const ma_tensor *g, ma_error *err) {
+ma_status ma_cuda_attention_mix_grad(ma_tensor *const *out, const ma_tensor *probs, const ma_tensor *v,
+                                     const ma_attention_how *how, const ma_tensor *g, ma_error *err) {
   ma_device *device = ma_tensor_device(probs);
   ma_attention_call call(device);
   ma_held held_g;
@@ -187,7 +194,8 @@ ma_status ma_cuda_attention_mix_grad(ma_tensor *const *out, const ma_tensor *pro
   return ma_with_columns("attention_mix_grad", to_v.d, err, [&](auto columns) {
     constexpr int D = decltype(columns)::value;
     MA_CUDA_TRY(ma_launch("attention_mix_grad", probs_grad_kernel<D>,
-                          ma_grid_tiles<R>(device, to_probs, to_probs.H, to_probs.Tq, PROBS_FLOATS<D>), err, to_probs, z_grad));
+                          ma_grid_tiles<R>(device, to_probs, to_probs.H, to_probs.Tq, PROBS_FLOATS<D>), err, to_probs,
+                          z_grad));
     return ma_launch("attention_mix_grad", by_key_kernel<D, probabilities>,
                      ma_grid_tiles<R>(device, to_v, to_v.G, to_v.Tk, PRODUCT_FLOATS<D>), err, to_v, shown, z_grad);
   });

@@ -21,13 +21,12 @@ tally tally_of(const ma_tensor *t) {
 }
 
 /* p ln p; 0 ln 0 = 0; a negative number, which only an edit makes, counts as 0; NaN stays. */
-__device__ float plogp(float p) {
-  return p <= 0 ? 0 : p * logf(p < FLT_MIN ? FLT_MIN : p);
-}
+__device__ float plogp(float p) { return p <= 0 ? 0 : p * logf(p < FLT_MIN ? FLT_MIN : p); }
 
 /* ---- of probabilities that are made again ---- */
 
-template <int D> constexpr int TALLY_FLOATS = ma_tile_floats(QUERIES, D) + ma_tile_floats(KEYS, D);
+template <int D>
+constexpr int TALLY_FLOATS = ma_tile_floats(QUERIES, D) + ma_tile_floats(KEYS, D);
 
 /* The probability that a row gives the extra key; by 16 threads. */
 __device__ float extra_probability(const ma_attention_job &j, int b, int h, int query) {
@@ -36,7 +35,9 @@ __device__ float extra_probability(const ma_attention_job &j, int b, int h, int 
 }
 
 /* Own rows are queries. */
-template <int D> __global__ void __launch_bounds__(MA_TILE_THREADS, D <= 128 ? 2 : 1) entropy_kernel(const ma_attention_job j, const tally entropy) {
+template <int D>
+__global__ void __launch_bounds__(MA_TILE_THREADS, D <= 128 ? 2 : 1)
+    entropy_kernel(const ma_attention_job j, const tally entropy) {
   MA_SHARED_BYTES(bytes);
   float *queries = reinterpret_cast<float *>(bytes), *others = queries + ma_tile_floats(QUERIES, D);
   const ma_own own = ma_locate<R, true>(j, j.H, j.Tq);
@@ -55,12 +56,12 @@ template <int D> __global__ void __launch_bounds__(MA_TILE_THREADS, D <= 128 ? 2
   for (int key = keys.low / KEYS * KEYS; key < keys.high; key += KEYS) {
     float s[R][C];
     __syncthreads();
-    ma_load_tile<KEYS, D>(others, j.k.at(own.b, key, group), j.k.row, keys.high - key < KEYS ? keys.high - key : KEYS, j.d);
+    ma_load_tile<KEYS, D>(others, j.k.at(own.b, key, group), j.k.row, keys.high - key < KEYS ? keys.high - key : KEYS,
+                          j.d);
     __syncthreads();
     ma_score_tile<R, D>(s, j, own, queries, others, key);
-    MA_UNROLL for (int i = 0; i < R; i++)
-      MA_UNROLL for (int c = 0; c < C; c++)
-        sum[i] -= static_cast<double>(plogp(ma_probability(j, s[i][c], most[i], inverse[i])));
+    MA_UNROLL for (int i = 0; i < R; i++) MA_UNROLL for (int c = 0; c < C; c++) sum[i] -=
+        static_cast<double>(plogp(ma_probability(j, s[i][c], most[i], inverse[i])));
   }
   MA_UNROLL for (int i = 0; i < R; i++) {
     const int r = ma_tile_y() * R + i;
@@ -70,7 +71,8 @@ template <int D> __global__ void __launch_bounds__(MA_TILE_THREADS, D <= 128 ? 2
 }
 
 /* Own rows are keys. */
-template <int D> __global__ void __launch_bounds__(MA_TILE_THREADS) received_kernel(const ma_attention_job j, const tally received) {
+template <int D>
+__global__ void __launch_bounds__(MA_TILE_THREADS) received_kernel(const ma_attention_job j, const tally received) {
   MA_SHARED_BYTES(bytes);
   float *keys = reinterpret_cast<float *>(bytes), *others = keys + ma_tile_floats(KEYS, D);
   const ma_own own = ma_locate<R, false>(j, j.H, j.Tk);
@@ -124,11 +126,11 @@ ma_status tally_again(ma_device *device, const ma_attention_job &j, const ma_ten
   return ma_with_columns("attention_and_tally", j.d, err, [&](auto columns) {
     constexpr int D = decltype(columns)::value;
     if (received)
-      MA_CUDA_TRY(ma_launch("attention_and_tally", received_kernel<D>, ma_grid_tiles<R>(device, j, j.H, j.Tk, TALLY_FLOATS<D>), err,
-                            j, tally_of(received)));
+      MA_CUDA_TRY(ma_launch("attention_and_tally", received_kernel<D>,
+                            ma_grid_tiles<R>(device, j, j.H, j.Tk, TALLY_FLOATS<D>), err, j, tally_of(received)));
     if (!entropy) return MA_OK;
-    return ma_launch("attention_and_tally", entropy_kernel<D>, ma_grid_tiles<R>(device, j, j.H, j.Tq, TALLY_FLOATS<D>), err, j,
-                     tally_of(entropy));
+    return ma_launch("attention_and_tally", entropy_kernel<D>, ma_grid_tiles<R>(device, j, j.H, j.Tq, TALLY_FLOATS<D>),
+                     err, j, tally_of(entropy));
   });
 }
 
@@ -165,12 +167,13 @@ __global__ void shown_received_kernel(const ma_heads probs, const tally received
   *received.at(head / H, head % H, column) = static_cast<float>(sum);
 }
 
-}  // namespace
+} // namespace
 
 /* ---- the operations ---- */
 
 ma_status ma_cuda_attention_and_tally(ma_tensor *out, ma_tensor *received, ma_tensor *entropy, const ma_tensor *q,
-                                      const ma_tensor *k, const ma_tensor *v, const ma_attention_how *how, ma_error *err) {
+                                      const ma_tensor *k, const ma_tensor *v, const ma_attention_how *how,
+                                      ma_error *err) {
   ma_device *device = ma_tensor_device(q);
   ma_attention_call call(device);
   MA_CUDA_TRY(ma_attention_prepare(&call, q, k, v, how, err));
@@ -183,7 +186,8 @@ ma_status ma_cuda_attention_and_tally(ma_tensor *out, ma_tensor *received, ma_te
 ma_status ma_cuda_attention_tally(ma_tensor *received, ma_tensor *entropy, const ma_tensor *probs, ma_error *err) {
   ma_device *device = ma_tensor_device(probs);
   const int64_t n_heads = probs->shape[0] * probs->shape[1], n_rows = n_heads * probs->shape[2];
-  const int H = static_cast<int>(probs->shape[1]), Tq = static_cast<int>(probs->shape[2]), S = static_cast<int>(probs->shape[3]);
+  const int H = static_cast<int>(probs->shape[1]), Tq = static_cast<int>(probs->shape[2]),
+            S = static_cast<int>(probs->shape[3]);
   ma_held held;
   ma_heads rows;
   MA_CUDA_TRY(ma_attention_rows(&rows, &held, probs, err));
@@ -192,6 +196,7 @@ ma_status ma_cuda_attention_tally(ma_tensor *received, ma_tensor *entropy, const
                           ma_grid_rows(device, n_heads * ((S + COLUMNS - 1) / COLUMNS), MA_TILE_THREADS), err, rows,
                           tally_of(received), H, Tq, S));
   if (!entropy) return MA_OK;
-  return ma_launch("attention_tally", shown_entropy_kernel, ma_grid_rows(device, (n_rows + LANES - 1) / LANES, MA_TILE_THREADS),
-                   err, rows, tally_of(entropy), H, Tq, S, n_rows);
+  return ma_launch("attention_tally", shown_entropy_kernel,
+                   ma_grid_rows(device, (n_rows + LANES - 1) / LANES, MA_TILE_THREADS), err, rows, tally_of(entropy), H,
+                   Tq, S, n_rows);
 }

@@ -7,19 +7,19 @@
 #include <stdio.h>
 #include <string.h>
 
-#define FUNCTIONS(FUNCTION)                                                                                        \
-  FUNCTION(cublasLtCreate)                                                                                         \
-  FUNCTION(cublasLtGetStatusString)                                                                                \
-  FUNCTION(cublasLtMatmul)                                                                                         \
-  FUNCTION(cublasLtMatmulAlgoGetHeuristic)                                                                         \
-  FUNCTION(cublasLtMatmulDescCreate)                                                                               \
-  FUNCTION(cublasLtMatmulDescDestroy)                                                                              \
-  FUNCTION(cublasLtMatmulDescSetAttribute)                                                                         \
-  FUNCTION(cublasLtMatmulPreferenceCreate)                                                                         \
-  FUNCTION(cublasLtMatmulPreferenceDestroy)                                                                        \
-  FUNCTION(cublasLtMatmulPreferenceSetAttribute)                                                                   \
-  FUNCTION(cublasLtMatrixLayoutCreate)                                                                             \
-  FUNCTION(cublasLtMatrixLayoutDestroy)                                                                            \
+#define FUNCTIONS(FUNCTION)                      \
+  FUNCTION(cublasLtCreate)                       \
+  FUNCTION(cublasLtGetStatusString)              \
+  FUNCTION(cublasLtMatmul)                       \
+  FUNCTION(cublasLtMatmulAlgoGetHeuristic)       \
+  FUNCTION(cublasLtMatmulDescCreate)             \
+  FUNCTION(cublasLtMatmulDescDestroy)            \
+  FUNCTION(cublasLtMatmulDescSetAttribute)       \
+  FUNCTION(cublasLtMatmulPreferenceCreate)       \
+  FUNCTION(cublasLtMatmulPreferenceDestroy)      \
+  FUNCTION(cublasLtMatmulPreferenceSetAttribute) \
+  FUNCTION(cublasLtMatrixLayoutCreate)           \
+  FUNCTION(cublasLtMatrixLayoutDestroy)          \
   FUNCTION(cublasLtMatrixLayoutSetAttribute)
 
 /* The library is one for the whole process, as the loader sees it; written once, under pthread_once. */
@@ -40,9 +40,9 @@ static void load(void) {
   lt.is_loaded = true;
 }
 #else
-#define TEXT_OF(a) #a
-#define TEXT(a) TEXT_OF(a)
-#define LIBRARY "libcublasLt.so." TEXT(MASSACT_CUDA_MAJOR)
+#define TEXT_OF(a)         #a
+#define TEXT(a)            TEXT_OF(a)
+#define LIBRARY            "libcublasLt.so." TEXT(MASSACT_CUDA_MAJOR)
 
 /* dlsym gives an object pointer; ISO C converts it to a function pointer through memory only. */
 static bool find(void *library, const char *name, void *function) {
@@ -54,7 +54,8 @@ static bool find(void *library, const char *name, void *function) {
 static void load(void) {
   static const char *const names[] = {LIBRARY, MASSACT_CUDA_LIBRARIES "/" LIBRARY};
   void *library = NULL;
-  for (size_t i = 0; !library && i < sizeof names / sizeof names[0]; i++) library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+  for (size_t i = 0; !library && i < sizeof names / sizeof names[0]; i++)
+    library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
   lt.is_loaded = library != NULL;
 #define FUNCTION(function) lt.is_loaded = lt.is_loaded && find(library, #function, &lt.function);
   FUNCTIONS(FUNCTION)
@@ -109,15 +110,16 @@ static void close_description(const description *d) {
 }
 
 /* The library's matrices are column-major, so that `rows` of ours are its columns. */
-static cublasStatus_t describe_matrix(cublasLtMatrixLayout_t *out, ma_dtype dtype, int64_t rows, int64_t columns, int64_t step,
-                                      int64_t n_batches, int64_t batch_step) {
+static cublasStatus_t describe_matrix(cublasLtMatrixLayout_t *out, ma_dtype dtype, int64_t rows, int64_t columns,
+                                      int64_t step, int64_t n_batches, int64_t batch_step) {
   int32_t count = (int32_t)n_batches;
   if (step < columns) step = columns; /* of one row the step means nothing */
   cublasStatus_t code = lt.cublasLtMatrixLayoutCreate(out, type_of(dtype), (uint64_t)columns, (uint64_t)rows, step);
   if (code != CUBLAS_STATUS_SUCCESS || n_batches == 1) return code;
   code = lt.cublasLtMatrixLayoutSetAttribute(*out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count);
   if (code != CUBLAS_STATUS_SUCCESS) return code;
-  return lt.cublasLtMatrixLayoutSetAttribute(*out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &batch_step, sizeof batch_step);
+  return lt.cublasLtMatrixLayoutSetAttribute(*out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &batch_step,
+                                             sizeof batch_step);
 }
 
 /* The largest power of two, up to what the library takes for granted, that divides the address. */
@@ -129,24 +131,28 @@ static uint32_t alignment_of(const void *data) {
 
 /* Row-major out = a b is column-major out^T = b^T a^T: the library's first matrix is our b. */
 static cublasStatus_t describe(description *d, const ma_cuda_gemm *g, bool allows_tf32) {
-  cublasOperation_t first = g->b.is_transposed ? CUBLAS_OP_T : CUBLAS_OP_N, second = g->a.is_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
+  cublasOperation_t first = g->b.is_transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
+                    second = g->a.is_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
   uint64_t workspace = MA_CUDA_WORKSPACE;
   uint32_t in_f32 = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* parts of a sum are added up in f32, in one order */
   uint32_t of_first = alignment_of(g->b.data), of_second = alignment_of(g->a.data), of_out = alignment_of(g->out);
-#define STEP(call)                                      \
-  do {                                                  \
-    cublasStatus_t code = (call);                       \
-    if (code != CUBLAS_STATUS_SUCCESS) return code;     \
+#define STEP(call)                                  \
+  do {                                              \
+    cublasStatus_t code = (call);                   \
+    if (code != CUBLAS_STATUS_SUCCESS) return code; \
   } while (0)
-#define SET_PRODUCT(attribute, value) STEP(lt.cublasLtMatmulDescSetAttribute(d->product, attribute, &(value), sizeof(value)))
-#define PREFER(attribute, value) STEP(lt.cublasLtMatmulPreferenceSetAttribute(d->preference, attribute, &(value), sizeof(value)))
-  STEP(lt.cublasLtMatmulDescCreate(&d->product, allows_tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F));
+#define SET_PRODUCT(attribute, value) \
+  STEP(lt.cublasLtMatmulDescSetAttribute(d->product, attribute, &(value), sizeof(value)))
+#define PREFER(attribute, value) \
+  STEP(lt.cublasLtMatmulPreferenceSetAttribute(d->preference, attribute, &(value), sizeof(value)))
+  STEP(lt.cublasLtMatmulDescCreate(&d->product, allows_tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
+                                   CUDA_R_32F));
   SET_PRODUCT(CUBLASLT_MATMUL_DESC_TRANSA, first);
   SET_PRODUCT(CUBLASLT_MATMUL_DESC_TRANSB, second);
-  STEP(describe_matrix(&d->first, g->dtype, g->b.is_transposed ? g->n : g->k, g->b.is_transposed ? g->k : g->n, g->b.step,
-                       g->n_batches, g->b.batch_step));
-  STEP(describe_matrix(&d->second, g->dtype, g->a.is_transposed ? g->k : g->m, g->a.is_transposed ? g->m : g->k, g->a.step,
-                       g->n_batches, g->a.batch_step));
+  STEP(describe_matrix(&d->first, g->dtype, g->b.is_transposed ? g->n : g->k, g->b.is_transposed ? g->k : g->n,
+                       g->b.step, g->n_batches, g->b.batch_step));
+  STEP(describe_matrix(&d->second, g->dtype, g->a.is_transposed ? g->k : g->m, g->a.is_transposed ? g->m : g->k,
+                       g->a.step, g->n_batches, g->a.batch_step));
   STEP(describe_matrix(&d->out, g->out_dtype, g->m, g->n, g->out_step, g->n_batches, g->out_batch_step));
   STEP(lt.cublasLtMatmulPreferenceCreate(&d->preference));
   PREFER(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace);
@@ -172,13 +178,16 @@ ma_status ma_cuda_multiply(ma_device *device, const ma_cuda_gemm *g, ma_error *e
   cublasLtHandle_t handle = state->blas;
   MA_TRY(check(device, describe(&d, g, device->allows_tf32 && g->dtype == MA_F32), "describing a product", err));
   /* The library keeps what it has found for a description: asking again is cheap. */
-  MA_TRY(check(device, lt.cublasLtMatmulAlgoGetHeuristic(handle, d.product, d.first, d.second, d.out, d.out, d.preference, 1, &found,
-                                                         &n_found),
+  MA_TRY(check(device,
+               lt.cublasLtMatmulAlgoGetHeuristic(handle, d.product, d.first, d.second, d.out, d.out, d.preference, 1,
+                                                 &found, &n_found),
                "choosing a kernel", err));
   if (n_found == 0) MA_TRY(check(device, CUBLAS_STATUS_NOT_SUPPORTED, "choosing a kernel", err));
-  MA_TRY(check(device, lt.cublasLtMatmul(handle, d.product, &g->alpha, g->b.data, d.first, g->a.data, d.second, &g->beta, g->out, d.out,
-                                         g->out, d.out, &found.algo, state->workspace, MA_CUDA_WORKSPACE, state->stream),
-               "multiplying", err));
+  MA_TRY(
+      check(device,
+            lt.cublasLtMatmul(handle, d.product, &g->alpha, g->b.data, d.first, g->a.data, d.second, &g->beta, g->out,
+                              d.out, g->out, d.out, &found.algo, state->workspace, MA_CUDA_WORKSPACE, state->stream),
+            "multiplying", err));
 done:
   close_description(&d);
   return st;

@@ -9,25 +9,38 @@ constexpr unsigned MA_WARP = 32, MA_ALL_LANES = 0xFFFFFFFFu;
 
 /* Combines two values; the result must not depend on their order but for rounding. */
 struct ma_add {
-  template <typename T> __device__ T operator()(T a, T b) const { return a + b; }
+  template <typename T>
+  __device__ T operator()(T a, T b) const {
+    return a + b;
+  }
 };
 /* NaN wins. */
 struct ma_larger {
-  template <typename T> __device__ T operator()(T a, T b) const { return a > b || a != a ? a : b; }
+  template <typename T>
+  __device__ T operator()(T a, T b) const {
+    return a > b || a != a ? a : b;
+  }
 };
 struct ma_smaller {
-  template <typename T> __device__ T operator()(T a, T b) const { return a < b || a != a ? a : b; }
+  template <typename T>
+  __device__ T operator()(T a, T b) const {
+    return a < b || a != a ? a : b;
+  }
 };
 
-template <typename T, typename F> __device__ inline T ma_warp_reduce(T value, F combine) {
-  for (int offset = MA_WARP / 2; offset > 0; offset /= 2) value = combine(value, __shfl_xor_sync(MA_ALL_LANES, value, offset));
+template <typename T, typename F>
+__device__ inline T ma_warp_reduce(T value, F combine) {
+  for (int offset = MA_WARP / 2; offset > 0; offset /= 2)
+    value = combine(value, __shfl_xor_sync(MA_ALL_LANES, value, offset));
   return value;
 }
 
 /* `none` leaves what it is combined with as it is. */
-template <typename T, typename F> __device__ inline T ma_block_reduce(T value, T none, F combine) {
+template <typename T, typename F>
+__device__ inline T ma_block_reduce(T value, T none, F combine) {
   __shared__ T parts[MA_WARP];
-  const unsigned warp = threadIdx.x / MA_WARP, lane = threadIdx.x % MA_WARP, n_warps = (blockDim.x + MA_WARP - 1) / MA_WARP;
+  const unsigned warp = threadIdx.x / MA_WARP, lane = threadIdx.x % MA_WARP,
+                 n_warps = (blockDim.x + MA_WARP - 1) / MA_WARP;
   value = ma_warp_reduce(value, combine);
   __syncthreads(); /* an earlier call's result has been read */
   if (lane == 0) parts[warp] = value;
@@ -36,7 +49,10 @@ template <typename T, typename F> __device__ inline T ma_block_reduce(T value, T
   return ma_warp_reduce(value, combine);
 }
 
-template <typename T> __device__ inline T ma_block_sum(T value) { return ma_block_reduce(value, T(0), ma_add()); }
+template <typename T>
+__device__ inline T ma_block_sum(T value) {
+  return ma_block_reduce(value, T(0), ma_add());
+}
 __device__ inline float ma_block_max(float value) { return ma_block_reduce(value, -INFINITY, ma_larger()); }
 
 #endif

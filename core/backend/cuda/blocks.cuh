@@ -25,7 +25,8 @@ __device__ inline void ma_k4_scale(const uint8_t *s, int part, int *scale, int *
 }
 
 /* Nibbles of 32 elements (low ones 0..15, high ones 16..31), with a fifth bit an element in `high` where there is one. */
-__device__ inline void ma_widen_nibbles(float *out, const uint8_t *nibbles, const uint8_t *high, int part, float d, float m) {
+__device__ inline void ma_widen_nibbles(float *out, const uint8_t *nibbles, const uint8_t *high, int part, float d,
+                                        float m) {
   for (int i = 0; i < MA_BLOCK_PART; i++) {
     const int element = part * MA_BLOCK_PART + i;
     const int fifth = high ? (high[element / 8] >> element % 8 & 1) << 4 : 0;
@@ -67,7 +68,8 @@ __device__ inline void ma_widen_part(float *out, ma_dtype dtype, const uint8_t *
       const uint8_t *from = b + (high ? 48 : 16) + whole / 2 * 32 + column;
       int scale, least;
       ma_k4_scale(b + 4, whole, &scale, &least);
-      const float by = ma_block_half(b) * static_cast<float>(scale), minus = ma_block_half(b + 2) * static_cast<float>(least);
+      const float by = ma_block_half(b) * static_cast<float>(scale),
+                  minus = ma_block_half(b + 2) * static_cast<float>(least);
       for (int i = 0; i < MA_BLOCK_PART; i++) {
         const int fifth = high ? (high[i] >> whole & 1) << 4 : 0;
         out[i] = by * static_cast<float>((from[i] >> shift & 15) | fifth) - minus;
@@ -116,7 +118,8 @@ __device__ inline void ma_pack_q4_0(uint8_t *b, const float *x) {
   const float d = extreme / -8, inverse = d != 0 ? 1 / d : 0;
   ma_put_half(b, d);
   for (int i = 0; i < 16; i++) {
-    const int low = ma_block_level(x[i] * inverse + 8.5f, 0, 15), high = ma_block_level(x[i + 16] * inverse + 8.5f, 0, 15);
+    const int low = ma_block_level(x[i] * inverse + 8.5f, 0, 15),
+              high = ma_block_level(x[i + 16] * inverse + 8.5f, 0, 15);
     b[2 + i] = static_cast<uint8_t>(low | high << 4);
   }
 }

@@ -23,7 +23,7 @@ extern "C" {
 
 /* ---- what kernels find wrong in their data: MA_COMPLAINT(name, message), which names the value and the bound ---- */
 
-#define MA_COMPLAINTS(MA_COMPLAINT)                                                \
+#define MA_COMPLAINTS(MA_COMPLAINT)                                                   \
   MA_COMPLAINT(gather, "gather: index %lld is outside the %lld of its dim")           \
   MA_COMPLAINT(scatter_add, "scatter_add: index %lld is outside the %lld of its dim") \
   MA_COMPLAINT(add_rows, "add_rows: row %lld is outside the %lld of the sum")         \
@@ -54,7 +54,7 @@ typedef struct ma_cuda {
   int shared_bytes;        /* most shared memory that a block may ask for */
   ma_complaint *complaint; /* as the host sees it, and as the device does */
   ma_complaint *device_complaint;
-  void *blas, *workspace;  /* cuBLASLt's handle and memory, made with the first product */
+  void *blas, *workspace; /* cuBLASLt's handle and memory, made with the first product */
 } ma_cuda;
 
 static inline ma_cuda *ma_cuda_state(const ma_device *device) { return (ma_cuda *)device->state; }

@@ -69,10 +69,9 @@ void ma_cuda_free(ma_device *device, void *data) {
 /* ---- waiting, and what is reported then ---- */
 
 static ma_status complaint_of(const ma_device *device, ma_error *err) {
-  static const char *const messages[] = {
-      "",
+  static const char *const messages[] = {"",
 #define MA_COMPLAINT(name, message) message,
-      MA_COMPLAINTS(MA_COMPLAINT)
+                                         MA_COMPLAINTS(MA_COMPLAINT)
 #undef MA_COMPLAINT
   };
   ma_complaint *complaint = ma_cuda_state(device)->complaint;
@@ -145,7 +144,8 @@ int ma_cuda_count(const char **problem) {
 static ma_status keep_freed(const ma_device *device, ma_error *err) {
   cudaMemPool_t pool;
   uint64_t all = UINT64_MAX;
-  ma_status st = ma_cuda_check(device, cudaDeviceGetDefaultMemPool(&pool, device->index), "finding its memory pool", err);
+  ma_status st =
+      ma_cuda_check(device, cudaDeviceGetDefaultMemPool(&pool, device->index), "finding its memory pool", err);
   if (st != MA_OK) return st;
   return ma_cuda_check(device, cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all),
                        "setting its memory pool", err);
@@ -158,7 +158,8 @@ static ma_status open_device(ma_device *device, ma_cuda *state, ma_error *err) {
   MA_TRY(ma_cuda_check(device, cudaGetDeviceProperties(&about, device->index), "asking for its name", err));
   snprintf(device->hardware, sizeof device->hardware, "%s", about.name);
   MA_TRY(keep_freed(device, err));
-  MA_TRY(ma_cuda_check(device, cudaDeviceGetAttribute(&state->n_processors, cudaDevAttrMultiProcessorCount, device->index),
+  MA_TRY(ma_cuda_check(device,
+                       cudaDeviceGetAttribute(&state->n_processors, cudaDevAttrMultiProcessorCount, device->index),
                        "counting its processors", err));
   MA_TRY(ma_cuda_check(
       device, cudaDeviceGetAttribute(&state->shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device->index),
@@ -168,7 +169,8 @@ static ma_status open_device(ma_device *device, ma_cuda *state, ma_error *err) {
   *state->complaint = (ma_complaint){0};
   MA_TRY(ma_cuda_check(device, cudaHostGetDevicePointer((void **)&state->device_complaint, state->complaint, 0),
                        "mapping memory", err));
-  MA_TRY(ma_cuda_check(device, cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking), "making a stream", err));
+  MA_TRY(
+      ma_cuda_check(device, cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking), "making a stream", err));
 done:
   return st;
 }

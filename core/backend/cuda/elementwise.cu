@@ -8,32 +8,37 @@ namespace {
 /* ---- fill and copy ---- */
 
 __global__ void fill_kernel(const ma_cuda_walk w, double value) {
-  for MA_EACH(i, w.count) {
-    int64_t at[1];
-    ma_walk_at<1>(w, i, at);
-    ma_store_double(w.data[0], w.dtype[0], at[0], value);
-  }
+  for
+    MA_EACH(i, w.count) {
+      int64_t at[1];
+      ma_walk_at<1>(w, i, at);
+      ma_store_double(w.data[0], w.dtype[0], at[0], value);
+    }
 }
 
 __global__ void convert_floats_kernel(const ma_cuda_walk w) {
-  for MA_EACH_FOUR(i, w.count) ma_walk_four<2>(w, i, [](const ma_four *in, ma_four &out) { out = in[1]; });
+  for
+    MA_EACH_FOUR(i, w.count) ma_walk_four<2>(w, i, [](const ma_four *in, ma_four &out) { out = in[1]; });
 }
 
 __global__ void convert_kernel(const ma_cuda_walk w) {
-  for MA_EACH(i, w.count) {
-    int64_t at[2];
-    ma_walk_at<2>(w, i, at);
-    ma_store_double(w.data[0], w.dtype[0], at[0], ma_load_double(w.data[1], w.dtype[1], at[1]));
-  }
+  for
+    MA_EACH(i, w.count) {
+      int64_t at[2];
+      ma_walk_at<2>(w, i, at);
+      ma_store_double(w.data[0], w.dtype[0], at[0], ma_load_double(w.data[1], w.dtype[1], at[1]));
+    }
 }
 
 /* Elements of one type, bit for bit. */
-template <typename T> __global__ void move_kernel(const ma_cuda_walk w) {
-  for MA_EACH(i, w.count) {
-    int64_t at[2];
-    ma_walk_at<2>(w, i, at);
-    static_cast<T *>(w.data[0])[at[0]] = static_cast<const T *>(w.data[1])[at[1]];
-  }
+template <typename T>
+__global__ void move_kernel(const ma_cuda_walk w) {
+  for
+    MA_EACH(i, w.count) {
+      int64_t at[2];
+      ma_walk_at<2>(w, i, at);
+      static_cast<T *>(w.data[0])[at[0]] = static_cast<const T *>(w.data[1])[at[1]];
+    }
 }
 
 ma_status move_elements(ma_device *device, const ma_cuda_walk &w, size_t bytes, ma_error *err) {
@@ -66,8 +71,8 @@ ma_status copy_same(ma_tensor *out, const ma_tensor *a, ma_error *err) {
     if (ma_tensor_data(out) == ma_tensor_data(a) || ma_tensor_count(a) == 0) return MA_OK;
     MA_CUDA_TRY(ma_cuda_use(device, err));
     return ma_cuda_check(device,
-                         cudaMemcpyAsync(ma_tensor_data(out), ma_tensor_data(a), ma_tensor_bytes(a), cudaMemcpyDeviceToDevice,
-                                         ma_cuda_state(device)->stream),
+                         cudaMemcpyAsync(ma_tensor_data(out), ma_tensor_data(a), ma_tensor_bytes(a),
+                                         cudaMemcpyDeviceToDevice, ma_cuda_state(device)->stream),
                          "copy", err);
   }
   const bool is_block = ma_dtype_is_block(a->dtype);
@@ -79,30 +84,32 @@ ma_status copy_same(ma_tensor *out, const ma_tensor *a, ma_error *err) {
 /* A thread widens 16 elements of a block. */
 __global__ void widen_kernel(const ma_cuda_walk w, int block, int block_bytes) {
   const int64_t stride = w.strides[0][w.n_dims - 1];
-  for MA_EACH(i, w.count / MA_BLOCK_PART) {
-    int64_t at[2];
-    float values[MA_BLOCK_PART];
-    ma_walk_at<2>(w, i * MA_BLOCK_PART, at);
-    const uint8_t *from = static_cast<const uint8_t *>(w.data[1]) + at[1] / block * block_bytes;
-    ma_widen_part(values, w.dtype[1], from, static_cast<int>(at[1] % block) / MA_BLOCK_PART);
-    for (int e = 0; e < MA_BLOCK_PART; e++) ma_store_f32(w.data[0], w.dtype[0], at[0] + e * stride, values[e]);
-  }
+  for
+    MA_EACH(i, w.count / MA_BLOCK_PART) {
+      int64_t at[2];
+      float values[MA_BLOCK_PART];
+      ma_walk_at<2>(w, i * MA_BLOCK_PART, at);
+      const uint8_t *from = static_cast<const uint8_t *>(w.data[1]) + at[1] / block * block_bytes;
+      ma_widen_part(values, w.dtype[1], from, static_cast<int>(at[1] % block) / MA_BLOCK_PART);
+      for (int e = 0; e < MA_BLOCK_PART; e++) ma_store_f32(w.data[0], w.dtype[0], at[0] + e * stride, values[e]);
+    }
 }
 
 /* A thread packs a block of 32, from elements of any layout. */
 __global__ void pack_kernel(const ma_cuda_walk w, int block_bytes) {
-  for MA_EACH(i, w.count / 32) {
-    float values[32];
-    int64_t at[2] = {0, 0}, to = 0;
-    for (int e = 0; e < 32; e++) {
-      ma_walk_at<2>(w, i * 32 + e, at);
-      if (e == 0) to = at[0];
-      values[e] = ma_load_f32(w.data[1], w.dtype[1], at[1]);
+  for
+    MA_EACH(i, w.count / 32) {
+      float values[32];
+      int64_t at[2] = {0, 0}, to = 0;
+      for (int e = 0; e < 32; e++) {
+        ma_walk_at<2>(w, i * 32 + e, at);
+        if (e == 0) to = at[0];
+        values[e] = ma_load_f32(w.data[1], w.dtype[1], at[1]);
+      }
+      uint8_t *block = static_cast<uint8_t *>(w.data[0]) + to / 32 * block_bytes;
+      if (w.dtype[0] == MA_Q8_0) ma_pack_q8_0(block, values);
+      else ma_pack_q4_0(block, values);
     }
-    uint8_t *block = static_cast<uint8_t *>(w.data[0]) + to / 32 * block_bytes;
-    if (w.dtype[0] == MA_Q8_0) ma_pack_q8_0(block, values);
-    else ma_pack_q4_0(block, values);
-  }
 }
 
 /* From one block type to another through f32. */
@@ -116,30 +123,33 @@ ma_status repack(ma_tensor *out, const ma_tensor *a, ma_error *err) {
 /* ---- functions of one and two elements ---- */
 
 __global__ void round_kernel(const ma_cuda_walk w, ma_dtype dtype) {
-  for MA_EACH_FOUR(i, w.count) {
-    ma_walk_four<2>(w, i, [=](const ma_four *in, ma_four &out) {
-      for (int e = 0; e < 4; e++) out.x[e] = ma_dev_round(in[1].x[e], dtype);
-    });
-  }
+  for
+    MA_EACH_FOUR(i, w.count) {
+      ma_walk_four<2>(w, i, [=](const ma_four *in, ma_four &out) {
+        for (int e = 0; e < 4; e++) out.x[e] = ma_dev_round(in[1].x[e], dtype);
+      });
+    }
 }
 
 __global__ void quantize_kernel(const ma_cuda_walk w, float scale, float levels) {
-  for MA_EACH_FOUR(i, w.count) {
-    ma_walk_four<2>(w, i, [=](const ma_four *in, ma_four &out) {
-      for (int e = 0; e < 4; e++) {
-        const float whole = rintf(in[1].x[e] / scale);
-        out.x[e] = scale * (whole < -levels ? -levels : whole > levels ? levels : whole);
-      }
-    });
-  }
+  for
+    MA_EACH_FOUR(i, w.count) {
+      ma_walk_four<2>(w, i, [=](const ma_four *in, ma_four &out) {
+        for (int e = 0; e < 4; e++) {
+          const float whole = rintf(in[1].x[e] / scale);
+          out.x[e] = scale * (whole < -levels ? -levels : whole > levels ? levels : whole);
+        }
+      });
+    }
 }
 
 __global__ void unary_kernel(const ma_cuda_walk w, ma_unary_kind kind) {
-  for MA_EACH_FOUR(i, w.count) {
-    ma_walk_four<2>(w, i, [=](const ma_four *in, ma_four &out) {
-      for (int e = 0; e < 4; e++) out.x[e] = ma_unary_of(kind, in[1].x[e]);
-    });
-  }
+  for
+    MA_EACH_FOUR(i, w.count) {
+      ma_walk_four<2>(w, i, [=](const ma_four *in, ma_four &out) {
+        for (int e = 0; e < 4; e++) out.x[e] = ma_unary_of(kind, in[1].x[e]);
+      });
+    }
 }
 
 /* neg, abs, sign, square and the roundings of integers stay integers. */
@@ -155,64 +165,71 @@ __device__ double unary_integer(ma_unary_kind kind, double x) {
 }
 
 __global__ void unary_integer_kernel(const ma_cuda_walk w, ma_unary_kind kind) {
-  for MA_EACH(i, w.count) {
-    int64_t at[2];
-    ma_walk_at<2>(w, i, at);
-    ma_store_double(w.data[0], w.dtype[0], at[0], unary_integer(kind, ma_load_double(w.data[1], w.dtype[1], at[1])));
-  }
+  for
+    MA_EACH(i, w.count) {
+      int64_t at[2];
+      ma_walk_at<2>(w, i, at);
+      ma_store_double(w.data[0], w.dtype[0], at[0], unary_integer(kind, ma_load_double(w.data[1], w.dtype[1], at[1])));
+    }
 }
 
 __global__ void binary_kernel(const ma_cuda_walk w, ma_binary_kind kind) {
-  for MA_EACH_FOUR(i, w.count) {
-    ma_walk_four<3>(w, i, [=](const ma_four *in, ma_four &out) {
-      for (int e = 0; e < 4; e++) out.x[e] = ma_binary_of(kind, in[1].x[e], in[2].x[e]);
-    });
-  }
+  for
+    MA_EACH_FOUR(i, w.count) {
+      ma_walk_four<3>(w, i, [=](const ma_four *in, ma_four &out) {
+        for (int e = 0; e < 4; e++) out.x[e] = ma_binary_of(kind, in[1].x[e], in[2].x[e]);
+      });
+    }
 }
 
 __global__ void binary_integer_kernel(const ma_cuda_walk w, ma_binary_kind kind) {
-  for MA_EACH(i, w.count) {
-    int64_t at[3];
-    ma_walk_at<3>(w, i, at);
-    const double x = ma_load_double(w.data[1], w.dtype[1], at[1]), y = ma_load_double(w.data[2], w.dtype[2], at[2]);
-    ma_store_double(w.data[0], w.dtype[0], at[0], ma_binary_of(kind, x, y));
-  }
+  for
+    MA_EACH(i, w.count) {
+      int64_t at[3];
+      ma_walk_at<3>(w, i, at);
+      const double x = ma_load_double(w.data[1], w.dtype[1], at[1]), y = ma_load_double(w.data[2], w.dtype[2], at[2]);
+      ma_store_double(w.data[0], w.dtype[0], at[0], ma_binary_of(kind, x, y));
+    }
 }
 
 __global__ void where_floats_kernel(const ma_cuda_walk w) {
-  for MA_EACH_FOUR(i, w.count) {
-    ma_walk_four<4>(w, i, [](const ma_four *in, ma_four &out) {
-      for (int e = 0; e < 4; e++) out.x[e] = in[1].x[e] != 0 ? in[2].x[e] : in[3].x[e];
-    });
-  }
+  for
+    MA_EACH_FOUR(i, w.count) {
+      ma_walk_four<4>(w, i, [](const ma_four *in, ma_four &out) {
+        for (int e = 0; e < 4; e++) out.x[e] = in[1].x[e] != 0 ? in[2].x[e] : in[3].x[e];
+      });
+    }
 }
 
 __global__ void where_kernel(const ma_cuda_walk w) {
-  for MA_EACH(i, w.count) {
-    int64_t at[4];
-    ma_walk_at<4>(w, i, at);
-    const int from = ma_load_double(w.data[1], w.dtype[1], at[1]) != 0 ? 2 : 3;
-    ma_store_double(w.data[0], w.dtype[0], at[0], ma_load_double(w.data[from], w.dtype[from], at[from]));
-  }
+  for
+    MA_EACH(i, w.count) {
+      int64_t at[4];
+      ma_walk_at<4>(w, i, at);
+      const int from = ma_load_double(w.data[1], w.dtype[1], at[1]) != 0 ? 2 : 3;
+      ma_store_double(w.data[0], w.dtype[0], at[0], ma_load_double(w.data[from], w.dtype[from], at[from]));
+    }
 }
 
 /* ---- derivatives ---- */
 
 __global__ void unary_grad_kernel(const ma_cuda_walk w, ma_unary_kind kind) {
-  for MA_EACH_FOUR(i, w.count) {
-    ma_walk_four<3>(w, i, [=](const ma_four *in, ma_four &out) {
-      const bool is_flat = ma_unary_is_flat(kind);
-      for (int e = 0; e < 4; e++) out.x[e] = is_flat ? 0 : in[2].x[e] * ma_unary_slope(kind, in[1].x[e]);
-    });
-  }
+  for
+    MA_EACH_FOUR(i, w.count) {
+      ma_walk_four<3>(w, i, [=](const ma_four *in, ma_four &out) {
+        const bool is_flat = ma_unary_is_flat(kind);
+        for (int e = 0; e < 4; e++) out.x[e] = is_flat ? 0 : in[2].x[e] * ma_unary_slope(kind, in[1].x[e]);
+      });
+    }
 }
 
 __global__ void binary_grad_kernel(const ma_cuda_walk w, ma_binary_kind kind, int side) {
-  for MA_EACH_FOUR(i, w.count) {
-    ma_walk_four<4>(w, i, [=](const ma_four *in, ma_four &out) {
-      for (int e = 0; e < 4; e++) out.x[e] = in[3].x[e] * ma_binary_slope(kind, side, in[1].x[e], in[2].x[e]);
-    });
-  }
+  for
+    MA_EACH_FOUR(i, w.count) {
+      ma_walk_four<4>(w, i, [=](const ma_four *in, ma_four &out) {
+        for (int e = 0; e < 4; e++) out.x[e] = in[3].x[e] * ma_binary_slope(kind, side, in[1].x[e], in[2].x[e]);
+      });
+    }
 }
 
 /* ---- random numbers: core/base/random.c for the device ---- */
@@ -239,24 +256,26 @@ __device__ double random_uniform(uint64_t seed, uint64_t counter) {
 
 /* Element i, in row-major order, has the numbers that the CPU would have drawn for it. */
 __global__ void uniform_kernel(const ma_cuda_walk w, double low, double high, ma_random from) {
-  for MA_EACH(i, w.count) {
-    int64_t at[1];
-    ma_walk_at<1>(w, i, at);
-    const double u = random_uniform(from.seed, from.counter + static_cast<uint64_t>(i));
-    ma_store_double(w.data[0], w.dtype[0], at[0], low + (high - low) * u);
-  }
+  for
+    MA_EACH(i, w.count) {
+      int64_t at[1];
+      ma_walk_at<1>(w, i, at);
+      const double u = random_uniform(from.seed, from.counter + static_cast<uint64_t>(i));
+      ma_store_double(w.data[0], w.dtype[0], at[0], low + (high - low) * u);
+    }
 }
 
 __global__ void normal_kernel(const ma_cuda_walk w, double mean, double deviation, ma_random from) {
   const double two_pi = 6.283185307179586;
-  for MA_EACH(i, w.count) {
-    int64_t at[1];
-    ma_walk_at<1>(w, i, at);
-    const uint64_t counter = from.counter + 2 * static_cast<uint64_t>(i);
-    const double radius = sqrt(-2 * log(1 - random_uniform(from.seed, counter)));
-    const double normal = radius * cos(two_pi * random_uniform(from.seed, counter + 1));
-    ma_store_double(w.data[0], w.dtype[0], at[0], mean + deviation * normal);
-  }
+  for
+    MA_EACH(i, w.count) {
+      int64_t at[1];
+      ma_walk_at<1>(w, i, at);
+      const uint64_t counter = from.counter + 2 * static_cast<uint64_t>(i);
+      const double radius = sqrt(-2 * log(1 - random_uniform(from.seed, counter)));
+      const double normal = radius * cos(two_pi * random_uniform(from.seed, counter + 1));
+      ma_store_double(w.data[0], w.dtype[0], at[0], mean + deviation * normal);
+    }
 }
 
 /* ---- moving ---- */
@@ -282,16 +301,17 @@ ma_tensor list_along(const ma_tensor *index, const ma_tensor *like, int dim) {
 
 template <typename T>
 __global__ void gather_kernel(const ma_cuda_walk w, int64_t stride, int64_t size, ma_complaint *complaint) {
-  for MA_EACH(i, w.count) {
-    int64_t at[3];
-    ma_walk_at<3>(w, i, at);
-    const int64_t from = ma_load_index(w.data[2], w.dtype[2], at[2]);
-    if (from < 0 || from >= size) ma_complain(complaint, MA_COMPLAINT_gather, from, size);
-    else static_cast<T *>(w.data[0])[at[0]] = static_cast<const T *>(w.data[1])[at[1] + from * stride];
-  }
+  for
+    MA_EACH(i, w.count) {
+      int64_t at[3];
+      ma_walk_at<3>(w, i, at);
+      const int64_t from = ma_load_index(w.data[2], w.dtype[2], at[2]);
+      if (from < 0 || from >= size) ma_complain(complaint, MA_COMPLAINT_gather, from, size);
+      else static_cast<T *>(w.data[0])[at[0]] = static_cast<const T *>(w.data[1])[at[1] + from * stride];
+    }
 }
 
-}  // namespace
+} // namespace
 
 ma_status ma_cuda_fill(ma_tensor *out, double value, ma_error *err) {
   const ma_tensor *tensors[] = {out};
@@ -307,8 +327,8 @@ ma_status ma_cuda_copy(ma_tensor *out, const ma_tensor *a, ma_error *err) {
   const ma_dtype_info *info = ma_dtype_describe(a->dtype), *to = ma_dtype_describe(out->dtype);
   if (ma_dtype_is_block(a->dtype) && ma_dtype_is_block(out->dtype)) return repack(out, a, err);
   if (ma_dtype_is_block(a->dtype))
-    return ma_launch("copy", widen_kernel, ma_grid_over(device, w.count / MA_BLOCK_PART), err, w, static_cast<int>(info->block),
-                     static_cast<int>(info->bytes));
+    return ma_launch("copy", widen_kernel, ma_grid_over(device, w.count / MA_BLOCK_PART), err, w,
+                     static_cast<int>(info->block), static_cast<int>(info->bytes));
   if (ma_dtype_is_block(out->dtype))
     return ma_launch("copy", pack_kernel, ma_grid_over(device, w.count / 32), err, w, static_cast<int>(to->bytes));
   if (ma_dtype_is_float(out->dtype) && (ma_dtype_is_float(a->dtype) || a->dtype == MA_U8)) /* exactly, as f32 */
@@ -325,8 +345,8 @@ ma_status ma_cuda_round_to(ma_tensor *out, ma_dtype dtype, const ma_tensor *a, m
 ma_status ma_cuda_quantize(ma_tensor *out, const ma_tensor *a, double scale, int64_t levels, ma_error *err) {
   const ma_tensor *tensors[] = {out, a};
   const ma_cuda_walk w = ma_cuda_walk_over(2, tensors);
-  return ma_launch("quantize", quantize_kernel, ma_grid_fours(ma_tensor_device(out), w), err, w, static_cast<float>(scale),
-                   static_cast<float>(levels));
+  return ma_launch("quantize", quantize_kernel, ma_grid_fours(ma_tensor_device(out), w), err, w,
+                   static_cast<float>(scale), static_cast<float>(levels));
 }
 
 ma_status ma_cuda_unary(ma_tensor *out, ma_unary_kind kind, const ma_tensor *a, ma_error *err) {
@@ -348,7 +368,8 @@ ma_status ma_cuda_binary(ma_tensor *out, ma_binary_kind kind, const ma_tensor *a
   return ma_launch("binary", binary_integer_kernel, ma_grid_over(device, w.count), err, w, kind);
 }
 
-ma_status ma_cuda_where(ma_tensor *out, const ma_tensor *condition, const ma_tensor *a, const ma_tensor *b, ma_error *err) {
+ma_status ma_cuda_where(ma_tensor *out, const ma_tensor *condition, const ma_tensor *a, const ma_tensor *b,
+                        ma_error *err) {
   const ma_tensor *tensors[] = {out, condition, a, b};
   const ma_cuda_walk w = ma_cuda_walk_over(4, tensors);
   ma_device *device = ma_tensor_device(out);
@@ -357,7 +378,8 @@ ma_status ma_cuda_where(ma_tensor *out, const ma_tensor *condition, const ma_ten
   return ma_launch("where", where_kernel, ma_grid_over(device, w.count), err, w);
 }
 
-ma_status ma_cuda_unary_grad(ma_tensor *out, ma_unary_kind kind, const ma_tensor *a, const ma_tensor *g, ma_error *err) {
+ma_status ma_cuda_unary_grad(ma_tensor *out, ma_unary_kind kind, const ma_tensor *a, const ma_tensor *g,
+                             ma_error *err) {
   const ma_tensor *tensors[] = {out, a, g};
   const ma_cuda_walk w = ma_cuda_walk_over(3, tensors);
   return ma_launch("unary_grad", unary_grad_kernel, ma_grid_fours(ma_tensor_device(out), w), err, w, kind);
@@ -370,14 +392,15 @@ ma_status ma_cuda_binary_grad(ma_tensor *out, ma_binary_kind kind, int side, con
   return ma_launch("binary_grad", binary_grad_kernel, ma_grid_fours(ma_tensor_device(out), w), err, w, kind, side);
 }
 
-ma_status ma_cuda_randomize(ma_tensor *out, ma_random_kind kind, double low, double high, ma_random *generator, ma_error *err) {
+ma_status ma_cuda_randomize(ma_tensor *out, ma_random_kind kind, double low, double high, ma_random *generator,
+                            ma_error *err) {
   const ma_tensor *tensors[] = {out};
   const ma_cuda_walk w = ma_cuda_walk_over(1, tensors);
   const ma_random from = *generator;
   const bool is_uniform = kind == MA_RANDOM_UNIFORM;
   generator->counter += static_cast<uint64_t>(w.count) * (is_uniform ? 1 : 2);
-  return ma_launch("randomize", is_uniform ? uniform_kernel : normal_kernel, ma_grid_over(ma_tensor_device(out), w.count), err, w,
-                   low, high, from);
+  return ma_launch("randomize", is_uniform ? uniform_kernel : normal_kernel,
+                   ma_grid_over(ma_tensor_device(out), w.count), err, w, low, high, from);
 }
 
 ma_status ma_cuda_gather(ma_tensor *out, const ma_tensor *a, int dim, const ma_tensor *index, ma_error *err) {

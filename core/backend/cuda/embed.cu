@@ -26,35 +26,39 @@ __device__ int64_t id_at(const embed_job &j, int64_t i) {
 
 /* A thread has a unit of a row: one element, a four, or a part of a block. */
 __global__ void embed_kernel(const embed_job j) {
-  for MA_EACH(i, j.ids.count * j.width) {
-    const int64_t id = id_at(j, i / j.width);
-    j.out[i] = id < 0 ? 0 : ma_load_f32(j.table, j.dtype, id * j.row_stride + i % j.width * j.column_stride);
-  }
+  for
+    MA_EACH(i, j.ids.count * j.width) {
+      const int64_t id = id_at(j, i / j.width);
+      j.out[i] = id < 0 ? 0 : ma_load_f32(j.table, j.dtype, id * j.row_stride + i % j.width * j.column_stride);
+    }
 }
 
 __global__ void embed_fours_kernel(const embed_job j) {
   const int64_t fours = j.width / 4;
-  for MA_EACH(i, j.ids.count * fours) {
-    const int64_t id = id_at(j, i / fours);
-    const ma_four none{};
-    ma_store_four(j.out, MA_F32, 4 * i, id < 0 ? none : ma_load_four(j.table, j.dtype, id * j.row_stride + i % fours * 4));
-  }
+  for
+    MA_EACH(i, j.ids.count * fours) {
+      const int64_t id = id_at(j, i / fours);
+      const ma_four none{};
+      ma_store_four(j.out, MA_F32, 4 * i,
+                    id < 0 ? none : ma_load_four(j.table, j.dtype, id * j.row_stride + i % fours * 4));
+    }
 }
 
 __global__ void embed_blocks_kernel(const embed_job j) {
   const int64_t parts = j.width / MA_BLOCK_PART, parts_of_block = j.block / MA_BLOCK_PART;
-  for MA_EACH(i, j.ids.count * parts) {
-    const int64_t id = id_at(j, i / parts), part = i % parts;
-    float values[MA_BLOCK_PART] = {};
-    const int64_t block = id * j.row_stride / j.block + part / parts_of_block;
-    if (id >= 0)
-      ma_widen_part(values, j.dtype, static_cast<const uint8_t *>(j.table) + block * j.block_bytes,
-                    static_cast<int>(part % parts_of_block));
-    for (int e = 0; e < MA_BLOCK_PART; e++) j.out[i * MA_BLOCK_PART + e] = values[e];
-  }
+  for
+    MA_EACH(i, j.ids.count * parts) {
+      const int64_t id = id_at(j, i / parts), part = i % parts;
+      float values[MA_BLOCK_PART] = {};
+      const int64_t block = id * j.row_stride / j.block + part / parts_of_block;
+      if (id >= 0)
+        ma_widen_part(values, j.dtype, static_cast<const uint8_t *>(j.table) + block * j.block_bytes,
+                      static_cast<int>(part % parts_of_block));
+      for (int e = 0; e < MA_BLOCK_PART; e++) j.out[i * MA_BLOCK_PART + e] = values[e];
+    }
 }
 
-}  // namespace
+} // namespace
 
 ma_status ma_cuda_embed(ma_tensor *out, const ma_tensor *table, const ma_tensor *ids, ma_error *err) {
   ma_device *device = ma_tensor_device(out);
@@ -69,7 +73,8 @@ ma_status ma_cuda_embed(ma_tensor *out, const ma_tensor *table, const ma_tensor 
   j.block = static_cast<int>(info->block), j.block_bytes = static_cast<int>(info->bytes);
   j.complaint = ma_cuda_state(device)->device_complaint;
   const int64_t count = j.ids.count * j.width;
-  if (ma_dtype_is_block(table->dtype)) return ma_launch("embed", embed_blocks_kernel, ma_grid_over(device, count / MA_BLOCK_PART), err, j);
+  if (ma_dtype_is_block(table->dtype))
+    return ma_launch("embed", embed_blocks_kernel, ma_grid_over(device, count / MA_BLOCK_PART), err, j);
   const bool is_aligned = j.width % 4 == 0 && j.row_stride % 4 == 0 && j.column_stride == 1 &&
                           reinterpret_cast<uintptr_t>(j.out) % 16 == 0 &&
                           reinterpret_cast<uintptr_t>(j.table) % (4 * info->bytes) == 0;

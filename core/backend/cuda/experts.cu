@@ -39,7 +39,7 @@ __global__ void route_kernel(const ma_cuda_rows r, int64_t k) {
   }
 }
 
-}  // namespace
+} // namespace
 
 ma_status ma_cuda_route(ma_tensor *out, const ma_tensor *logits, int64_t k, ma_error *err) {
   const ma_tensor *tensors[] = {out, logits};

@@ -84,7 +84,8 @@ __device__ inline float ma_floor(float x) { return floorf(x); }
 __device__ inline double ma_floor(double x) { return floor(x); }
 
 /* Of f32, or of double for integers. */
-template <typename T> __device__ inline T ma_binary_of(ma_binary_kind kind, T x, T y) {
+template <typename T>
+__device__ inline T ma_binary_of(ma_binary_kind kind, T x, T y) {
   switch (kind) {
     case MA_BINARY_add: return x + y;
     case MA_BINARY_sub: return x - y;

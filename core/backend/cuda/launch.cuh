@@ -13,9 +13,9 @@
 
 /* Leaves a function of the host with the first failure.  (MA_TRY's goto cannot cross C++ declarations; what has to be released
  * is held by an object: ma_held, ma_scratch.) */
-#define MA_CUDA_TRY(call)                    \
-  do {                                       \
-    const ma_status status_of_ = (call);     \
+#define MA_CUDA_TRY(call)                       \
+  do {                                          \
+    const ma_status status_of_ = (call);        \
     if (status_of_ != MA_OK) return status_of_; \
   } while (0)
 
@@ -58,14 +58,16 @@ ma_status ma_launch(const char *name, void (*kernel)(Parameters...), const ma_gr
   MA_CUDA_TRY(ma_cuda_use(grid.device, err));
 #ifdef __CUDACC__
   if (grid.shared > 48 << 10) /* more than every device gives unasked */
-    MA_CUDA_TRY(ma_cuda_check(grid.device,
-                              cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
-                                                   cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(grid.shared)),
-                              name, err));
+    MA_CUDA_TRY(
+        ma_cuda_check(grid.device,
+                      cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
+                                           cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(grid.shared)),
+                      name, err));
   kernel<<<grid.blocks, grid.threads, grid.shared, ma_cuda_state(grid.device)->stream>>>(
       static_cast<Parameters>(arguments)...);
 #else
-  ma_emulation_launch(name, grid.blocks, dim3(grid.threads), grid.shared, kernel, static_cast<Parameters>(arguments)...);
+  ma_emulation_launch(name, grid.blocks, dim3(grid.threads), grid.shared, kernel,
+                      static_cast<Parameters>(arguments)...);
 #endif
   return ma_cuda_check(grid.device, cudaGetLastError(), name, err);
 }
@@ -78,7 +80,7 @@ __device__ inline int64_t ma_n_threads() { return static_cast<int64_t>(gridDim.x
 
 /* The shared memory that the launch asked for, 16-byte aligned: MA_SHARED_BYTES(bytes) declares unsigned char *bytes. */
 #ifdef __CUDACC__
-#define MA_SHARED_BYTES(name)                          \
+#define MA_SHARED_BYTES(name)                                 \
   extern __shared__ __align__(16) unsigned char ma_shared_[]; \
   unsigned char *name = ma_shared_
 #else
@@ -119,7 +121,10 @@ struct ma_scratch {
   ma_scratch &operator=(const ma_scratch &) = delete;
   ~ma_scratch() { ma_cuda_free(device, data); }
   ma_status take(size_t bytes, ma_error *err) { return ma_cuda_alloc(device, &data, bytes, err); }
-  template <typename T> T *as() const { return static_cast<T *>(data); }
+  template <typename T>
+  T *as() const {
+    return static_cast<T *>(data);
+  }
 };
 
 #endif

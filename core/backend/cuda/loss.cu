@@ -70,7 +70,8 @@ __device__ tally tally_of(const loss_rows &r, int64_t row) {
 }
 
 __device__ float loss_of(const tally &t, float target) {
-  return static_cast<float>(static_cast<double>(t.most) + log(static_cast<double>(t.sum)) - static_cast<double>(target));
+  return static_cast<float>(static_cast<double>(t.most) + log(static_cast<double>(t.sum)) -
+                            static_cast<double>(target));
 }
 
 __global__ void loss_kernel(const loss_rows r, float *losses, int64_t loss_step) {
@@ -114,7 +115,8 @@ __global__ void count_kernel(mean_count *out, const int64_t *targets, int64_t st
   int mine = 0;
   for (int64_t i = threadIdx.x; i < n; i += blockDim.x) mine += targets[i * step] >= 0;
   const int count = ma_block_sum(mine);
-  if (threadIdx.x == 0) *out = {static_cast<double>(count), count > 0 ? static_cast<float>(1 / static_cast<double>(count)) : 0};
+  if (threadIdx.x == 0)
+    *out = {static_cast<double>(count), count > 0 ? static_cast<float>(1 / static_cast<double>(count)) : 0};
 }
 
 __global__ void mean_kernel(float *out, const float *losses, int64_t n, const mean_count *count) {
@@ -134,7 +136,8 @@ loss_rows rows_of(const ma_tensor *logits, const ma_tensor *targets, const ma_lo
   r.n_rows = logits->shape[0], r.n = logits->shape[1];
   r.row_step = logits->strides[0], r.step = logits->strides[1];
   r.targets = static_cast<const int64_t *>(ma_tensor_data(targets)), r.target_step = targets->strides[0];
-  r.scale = how && how->scale != 0 ? how->scale : 1, r.cap = how ? how->softcap : 0, r.rounds = how ? how->step : MA_F32;
+  r.scale = how && how->scale != 0 ? how->scale : 1, r.cap = how ? how->softcap : 0,
+  r.rounds = how ? how->step : MA_F32;
   r.complaint = ma_cuda_state(ma_tensor_device(logits))->device_complaint;
   return r;
 }
@@ -168,8 +171,8 @@ ma_status run_rows(const head &h, ma_tensor *logits, int64_t first, int64_t n, m
   const ma_grid grid = grid_of(ma_tensor_device(logits), r);
   float *losses = h.losses ? h.losses + first * h.loss_step : nullptr;
   if (!h.rates) return ma_launch("cross_entropy", loss_kernel, grid, err, r, losses, h.loss_step);
-  MA_CUDA_TRY(ma_launch("cross_entropy_grad", slope_kernel, grid, err, r, floats_of(logits), h.rates + first * h.rate_step,
-                        h.rate_step, losses));
+  MA_CUDA_TRY(ma_launch("cross_entropy_grad", slope_kernel, grid, err, r, floats_of(logits),
+                        h.rates + first * h.rate_step, h.rate_step, losses));
   if (h.out) {
     MA_CUDA_TRY(ma_tensor_narrow(&out.tensor, h.out, 0, first, n, err));
     MA_CUDA_TRY(ma_cuda_linear_grad_x(&out.tensor, logits, h.weight, err));
@@ -200,22 +203,24 @@ ma_status run_head(const head &h, ma_error *err) {
   return MA_OK;
 }
 
-}  // namespace
+} // namespace
 
 ma_status ma_cuda_cross_entropy(ma_tensor *out, const ma_tensor *logits, const ma_tensor *targets, ma_error *err) {
   const loss_rows r = rows_of(logits, targets, nullptr);
-  return ma_launch("cross_entropy", loss_kernel, grid_of(ma_tensor_device(out), r), err, r, floats_of(out), out->strides[0]);
+  return ma_launch("cross_entropy", loss_kernel, grid_of(ma_tensor_device(out), r), err, r, floats_of(out),
+                   out->strides[0]);
 }
 
-ma_status ma_cuda_cross_entropy_grad(ma_tensor *out, const ma_tensor *logits, const ma_tensor *targets, const ma_tensor *g,
-                                     ma_error *err) {
+ma_status ma_cuda_cross_entropy_grad(ma_tensor *out, const ma_tensor *logits, const ma_tensor *targets,
+                                     const ma_tensor *g, ma_error *err) {
   const loss_rows r = rows_of(logits, targets, nullptr);
-  return ma_launch("cross_entropy_grad", slope_kernel, grid_of(ma_tensor_device(out), r), err, r, floats_of(out), floats_of(g),
-                   g->strides[0], nullptr);
+  return ma_launch("cross_entropy_grad", slope_kernel, grid_of(ma_tensor_device(out), r), err, r, floats_of(out),
+                   floats_of(g), g->strides[0], nullptr);
 }
 
-ma_status ma_cuda_linear_cross_entropy(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
-                                       const ma_tensor *targets, const ma_logits_how *how, ma_error *err) {
+ma_status ma_cuda_linear_cross_entropy(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight,
+                                       const ma_tensor *bias, const ma_tensor *targets, const ma_logits_how *how,
+                                       ma_error *err) {
   head h{};
   h.x = x, h.weight = weight, h.bias = bias, h.targets = targets, h.how = how;
   h.losses = floats_of(out), h.loss_step = out->strides[0];
@@ -224,7 +229,8 @@ ma_status ma_cuda_linear_cross_entropy(ma_tensor *out, const ma_tensor *x, const
 
 ma_status ma_cuda_linear_cross_entropy_grad(ma_tensor *out, ma_tensor *weight_grad, ma_tensor *bias_grad, bool adds,
                                             const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
-                                            const ma_tensor *targets, const ma_logits_how *how, const ma_tensor *g, ma_error *err) {
+                                            const ma_tensor *targets, const ma_logits_how *how, const ma_tensor *g,
+                                            ma_error *err) {
   head h{};
   h.x = x, h.weight = weight, h.bias = bias, h.targets = targets, h.how = how;
   h.rates = floats_of(g), h.rate_step = g->strides[0];
@@ -232,8 +238,9 @@ ma_status ma_cuda_linear_cross_entropy_grad(ma_tensor *out, ma_tensor *weight_gr
   return run_head(h, err);
 }
 
-ma_status ma_cuda_mean_cross_entropy(ma_tensor *out, ma_tensor *const *grads, const ma_tensor *x, const ma_tensor *weight,
-                                     const ma_tensor *bias, const ma_tensor *targets, const ma_logits_how *how, ma_error *err) {
+ma_status ma_cuda_mean_cross_entropy(ma_tensor *out, ma_tensor *const *grads, const ma_tensor *x,
+                                     const ma_tensor *weight, const ma_tensor *bias, const ma_tensor *targets,
+                                     const ma_logits_how *how, ma_error *err) {
   ma_device *device = ma_tensor_device(out);
   const int64_t n = x->shape[0];
   ma_scratch losses(device), count(device);

@@ -38,7 +38,8 @@ bool as_matrix(const ma_tensor *t, ma_cuda_matrix *out) {
 }
 
 /* `t`, broadcast to the batch dims of `like`, as GEMM reads it in `dtype`: where it lies, or a copy in *held. */
-ma_status ready(ma_cuda_matrix *out, ma_held *held, const ma_tensor *t, const ma_tensor *like, ma_dtype dtype, ma_error *err) {
+ma_status ready(ma_cuda_matrix *out, ma_held *held, const ma_tensor *t, const ma_tensor *like, ma_dtype dtype,
+                ma_error *err) {
   ma_held view, copy;
   int64_t shape[MA_MAX_DIMS];
   std::memcpy(shape, like->shape, sizeof shape);
@@ -73,7 +74,7 @@ constexpr int64_t PANEL = MA_IS_EMULATED ? 512 : 8 << 20; /* elements: 32 MiB as
 /* A weight [.. K], its leading dims rows, panel by panel: the next panel is [n K] of rows from `first` on. */
 struct ma_panels {
   const ma_tensor *weight;
-  ma_dtype dtype; /* that the panels have */
+  ma_dtype dtype;   /* that the panels have */
   int64_t at, step; /* along the first dim */
   int64_t first, n;
   ma_cuda_matrix matrix;
@@ -93,7 +94,8 @@ bool is_last(const ma_panels &p) { return p.at >= p.weight->shape[0]; }
 
 /* The panel lives in *held until the next one is made. */
 ma_status next_panel(ma_panels *p, ma_held *held, ma_error *err) {
-  const int64_t left = p->weight->shape[0] - p->at, length = left < p->step ? left : p->step, k = p->weight->shape[p->weight->n_dims - 1];
+  const int64_t left = p->weight->shape[0] - p->at, length = left < p->step ? left : p->step,
+                k = p->weight->shape[p->weight->n_dims - 1];
   ma_held rows;
   MA_CUDA_TRY(ma_tensor_narrow(&rows.tensor, p->weight, 0, p->at, length, err));
   ma_tensor_release(&held->tensor);
@@ -136,14 +138,15 @@ __global__ void sum_parts_kernel(float *parts, const void *a, ma_dtype dtype, in
 }
 
 __global__ void sum_up_kernel(float *out, int64_t step, const float *parts, int64_t n_parts, int64_t n, bool adds) {
-  for MA_EACH(column, n) {
-    double sum = adds ? static_cast<double>(out[column * step]) : 0;
-    for (int64_t part = 0; part < n_parts; part++) sum += static_cast<double>(parts[part * n + column]);
-    out[column * step] = static_cast<float>(sum);
-  }
+  for
+    MA_EACH(column, n) {
+      double sum = adds ? static_cast<double>(out[column * step]) : 0;
+      for (int64_t part = 0; part < n_parts; part++) sum += static_cast<double>(parts[part * n + column]);
+      out[column * step] = static_cast<float>(sum);
+    }
 }
 
-}  // namespace
+} // namespace
 
 ma_status ma_cuda_sum_rows(ma_tensor *out, const ma_tensor *a, bool adds, ma_error *err) {
   ma_device *device = ma_tensor_device(out);
@@ -154,13 +157,15 @@ ma_status ma_cuda_sum_rows(ma_tensor *out, const ma_tensor *a, bool adds, ma_err
   ma_scratch parts(device);
   MA_CUDA_TRY(ready_rows(&rows, &in, a, a->dtype, err));
   MA_CUDA_TRY(parts.take(static_cast<size_t>(n_parts * n) * sizeof(float), err));
-  MA_CUDA_TRY(ma_launch("sum_rows", sum_parts_kernel, ma_grid_rows(device, n_parts * n_strips, SUM_COLUMNS * SUM_GROUPS), err,
-                        parts.as<float>(), rows.data, a->dtype, m, n, n_strips));
+  MA_CUDA_TRY(ma_launch("sum_rows", sum_parts_kernel,
+                        ma_grid_rows(device, n_parts * n_strips, SUM_COLUMNS * SUM_GROUPS), err, parts.as<float>(),
+                        rows.data, a->dtype, m, n, n_strips));
   return ma_launch("sum_rows", sum_up_kernel, ma_grid_over(device, n), err, ma_tensor_data(out), out->strides[0],
                    parts.as<float>(), n_parts, n, adds);
 }
 
-ma_status ma_cuda_linear(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias, ma_error *err) {
+ma_status ma_cuda_linear(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
+                         ma_error *err) {
   ma_cuda_gemm g{};
   ma_held in, panel;
   const int64_t n = out->shape[out->n_dims - 1];
@@ -190,7 +195,8 @@ ma_status ma_cuda_linear_grad_x(ma_tensor *out, const ma_tensor *g, const ma_ten
   const int64_t n = g->shape[g->n_dims - 1], k = out->shape[out->n_dims - 1];
   if (ma_tensor_count(out) == 0) return MA_OK;
   if (n == 0) return ma_cuda_fill(out, 0, err);
-  product.m = ma_tensor_count(out) / k, product.n = k, product.n_batches = 1, product.dtype = product_dtype(g->dtype, weight->dtype);
+  product.m = ma_tensor_count(out) / k, product.n = k, product.n_batches = 1,
+  product.dtype = product_dtype(g->dtype, weight->dtype);
   product.out_dtype = MA_F32, product.out_step = k, product.alpha = 1;
   const bool is_direct = ma_tensor_is_contiguous(out);
   if (!is_direct) MA_CUDA_TRY(ma_tensor_new_like(&made.tensor, out, MA_F32, err));
@@ -225,7 +231,8 @@ ma_status ma_cuda_linear_grad_weight(ma_tensor *out, const ma_tensor *g, const m
   /* What lies transposed, as GPT-2's weights do, is x^T g. */
   product.m = to.is_transposed ? k : n, product.n = to.is_transposed ? n : k, product.k = m, product.n_batches = 1;
   product.a = transposed(to.is_transposed ? xs : gs), product.b = to.is_transposed ? gs : xs;
-  product.dtype = dtype, product.out_dtype = MA_F32, product.out = const_cast<void *>(to.data), product.out_step = to.step;
+  product.dtype = dtype, product.out_dtype = MA_F32, product.out = const_cast<void *>(to.data),
+  product.out_step = to.step;
   product.alpha = 1, product.beta = adds && is_direct ? 1 : 0;
   MA_CUDA_TRY(ma_cuda_multiply(ma_tensor_device(out), &product, err));
   if (is_direct) return MA_OK;

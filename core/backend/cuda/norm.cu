@@ -6,72 +6,92 @@ namespace {
 
 /* ---- softmax: tensors out, a ---- */
 
-template <bool HELD> MA_ROW_KERNEL softmax_kernel(const ma_cuda_rows r, bool is_log) {
-  for MA_EACH_ROW(i, r) {
-    const ma_row<2, HELD> row(r, i);
-    const auto a = row.keep(1);
-    const float most = row.max(a), sum = row.sum([=](float x) { return expf(x - most); }, a);
-    const float scale = 1.0f / sum, shift = most + logf(sum);
-    if (is_log) row.write(0, [=](float x) { return x - shift; }, a);
-    else row.write(0, [=](float x) { return expf(x - most) * scale; }, a);
-  }
+template <bool HELD>
+MA_ROW_KERNEL softmax_kernel(const ma_cuda_rows r, bool is_log) {
+  for
+    MA_EACH_ROW(i, r) {
+      const ma_row<2, HELD> row(r, i);
+      const auto a = row.keep(1);
+      const float most = row.max(a), sum = row.sum([=](float x) { return expf(x - most); }, a);
+      const float scale = 1.0f / sum, shift = most + logf(sum);
+      if (is_log)
+        row.write(
+            0, [=](float x) { return x - shift; }, a);
+      else
+        row.write(
+            0, [=](float x) { return expf(x - most) * scale; }, a);
+    }
 }
 
 /* ---- norms: tensors out, x, weight, bias ---- */
 
-template <bool HELD> MA_ROW_KERNEL rms_norm_kernel(const ma_cuda_rows r, float eps, float offset) {
+template <bool HELD>
+MA_ROW_KERNEL rms_norm_kernel(const ma_cuda_rows r, float eps, float offset) {
   const bool has_weight = r.starts.data[2] != nullptr;
-  for MA_EACH_ROW(i, r) {
-    const ma_row<3, HELD> row(r, i);
-    const auto x = row.keep(1);
-    const float squares = row.sum([](float v) { return v * v; }, x);
-    const float scale = 1.0f / sqrtf(squares / static_cast<float>(r.length) + eps);
-    row.write(0, [=](float v, float w) { return v * scale * (has_weight ? offset + w : 1.0f); }, x, row.read(2));
-  }
+  for
+    MA_EACH_ROW(i, r) {
+      const ma_row<3, HELD> row(r, i);
+      const auto x = row.keep(1);
+      const float squares = row.sum([](float v) { return v * v; }, x);
+      const float scale = 1.0f / sqrtf(squares / static_cast<float>(r.length) + eps);
+      row.write(
+          0, [=](float v, float w) { return v * scale * (has_weight ? offset + w : 1.0f); }, x, row.read(2));
+    }
 }
 
-template <bool HELD> MA_ROW_KERNEL layer_norm_kernel(const ma_cuda_rows r, float eps, float offset) {
+template <bool HELD>
+MA_ROW_KERNEL layer_norm_kernel(const ma_cuda_rows r, float eps, float offset) {
   const bool has_weight = r.starts.data[2] != nullptr;
   const float n = static_cast<float>(r.length);
-  for MA_EACH_ROW(i, r) {
-    const ma_row<4, HELD> row(r, i);
-    const auto x = row.keep(1);
-    const float mean = row.sum([](float v) { return v; }, x) / n;
-    const float squares = row.sum([=](float v) { return (v - mean) * (v - mean); }, x);
-    const float scale = 1.0f / sqrtf(squares / n + eps);
-    row.write(0, [=](float v, float w, float b) { return (v - mean) * scale * (has_weight ? offset + w : 1.0f) + b; }, x,
-              row.read(2), row.read(3));
-  }
+  for
+    MA_EACH_ROW(i, r) {
+      const ma_row<4, HELD> row(r, i);
+      const auto x = row.keep(1);
+      const float mean = row.sum([](float v) { return v; }, x) / n;
+      const float squares = row.sum([=](float v) { return (v - mean) * (v - mean); }, x);
+      const float scale = 1.0f / sqrtf(squares / n + eps);
+      row.write(
+          0, [=](float v, float w, float b) { return (v - mean) * scale * (has_weight ? offset + w : 1.0f) + b; }, x,
+          row.read(2), row.read(3));
+    }
 }
 
 /* Alpha stays on the device: nobody waits for it. */
-template <bool HELD> MA_ROW_KERNEL dyt_kernel(const ma_cuda_rows r, const void *of_alpha, ma_dtype dtype) {
+template <bool HELD>
+MA_ROW_KERNEL dyt_kernel(const ma_cuda_rows r, const void *of_alpha, ma_dtype dtype) {
   const float alpha = ma_load_f32(of_alpha, dtype, 0);
-  for MA_EACH_ROW(i, r) {
-    const ma_row<4, HELD> row(r, i);
-    row.write(0, [=](float v, float w, float b) { return w * tanhf(alpha * v) + b; }, row.read(1), row.read(2), row.read(3));
-  }
+  for
+    MA_EACH_ROW(i, r) {
+      const ma_row<4, HELD> row(r, i);
+      row.write(
+          0, [=](float v, float w, float b) { return w * tanhf(alpha * v) + b; }, row.read(1), row.read(2),
+          row.read(3));
+    }
 }
 
 /* ---- gated activations ---- */
 
 __global__ void gated_kernel(const ma_cuda_walk w, ma_unary_kind kind) {
-  for MA_EACH_FOUR(i, w.count) {
-    ma_walk_four<3>(w, i, [=](const ma_four *in, ma_four &out) {
-      for (int e = 0; e < 4; e++) out.x[e] = ma_unary_of(kind, in[1].x[e]) * in[2].x[e];
-    });
-  }
+  for
+    MA_EACH_FOUR(i, w.count) {
+      ma_walk_four<3>(w, i, [=](const ma_four *in, ma_four &out) {
+        for (int e = 0; e < 4; e++) out.x[e] = ma_unary_of(kind, in[1].x[e]) * in[2].x[e];
+      });
+    }
 }
 
 /* ---- gradients: tensors out, x (of softmax, y), g, weight ---- */
 
-template <bool HELD> MA_ROW_KERNEL softmax_grad_kernel(const ma_cuda_rows r, bool is_log) {
-  for MA_EACH_ROW(i, r) {
-    const ma_row<3, HELD> row(r, i);
-    const auto y = row.keep(1), g = row.keep(2);
-    const float sum = row.sum([=](float p, float h) { return is_log ? h : p * h; }, y, g);
-    row.write(0, [=](float p, float h) { return is_log ? h - expf(p) * sum : p * (h - sum); }, y, g);
-  }
+template <bool HELD>
+MA_ROW_KERNEL softmax_grad_kernel(const ma_cuda_rows r, bool is_log) {
+  for
+    MA_EACH_ROW(i, r) {
+      const ma_row<3, HELD> row(r, i);
+      const auto y = row.keep(1), g = row.keep(2);
+      const float sum = row.sum([=](float p, float h) { return is_log ? h : p * h; }, y, g);
+      row.write(
+          0, [=](float p, float h) { return is_log ? h - expf(p) * sum : p * (h - sum); }, y, g);
+    }
 }
 
 /* The gradient of z = (x - mean) scale, given h = g (offset + weight): scale (h - m - z sum(h z) / n), with m the mean of h
@@ -82,24 +102,28 @@ MA_ROW_KERNEL norm_grad_kernel(const ma_cuda_rows r, float *parts, float eps, fl
   const float n = static_cast<float>(r.length);
   const auto weighted = [=](float h, float w) { return has_weight ? h * (offset + w) : h; };
   ma_row_sums<HELD> sums(r, parts);
-  for MA_EACH_ROW(i, r) {
-    const ma_row<4, HELD> row(r, i);
-    const auto x = row.keep(1), g = row.keep(2);
-    const auto weight = row.read(3);
-    const float mean = has_mean ? row.sum([](float v) { return v; }, x) / n : 0;
-    const float squares = row.sum([=](float v) { return (v - mean) * (v - mean); }, x);
-    const float scale = 1.0f / sqrtf(squares / n + eps);
-    const auto z = [=](float v) { return (v - mean) * scale; };
-    const float m = has_mean ? row.sum(weighted, g, weight) / n : 0;
-    const float along = row.sum([=](float v, float h, float w) { return weighted(h, w) * z(v); }, x, g, weight) / n;
-    sums.add(row, [=](float v, float h) { return h * z(v); }, x, g);
-    row.write(0, [=](float v, float h, float w) { return scale * (weighted(h, w) - m - z(v) * along); }, x, g, weight);
-  }
+  for
+    MA_EACH_ROW(i, r) {
+      const ma_row<4, HELD> row(r, i);
+      const auto x = row.keep(1), g = row.keep(2);
+      const auto weight = row.read(3);
+      const float mean = has_mean ? row.sum([](float v) { return v; }, x) / n : 0;
+      const float squares = row.sum([=](float v) { return (v - mean) * (v - mean); }, x);
+      const float scale = 1.0f / sqrtf(squares / n + eps);
+      const auto z = [=](float v) { return (v - mean) * scale; };
+      const float m = has_mean ? row.sum(weighted, g, weight) / n : 0;
+      const float along = row.sum([=](float v, float h, float w) { return weighted(h, w) * z(v); }, x, g, weight) / n;
+      sums.add(
+          row, [=](float v, float h) { return h * z(v); }, x, g);
+      row.write(
+          0, [=](float v, float h, float w) { return scale * (weighted(h, w) - m - z(v) * along); }, x, g, weight);
+    }
   sums.finish();
 }
 
 template <bool HELD>
-MA_ROW_KERNEL dyt_grad_kernel(const ma_cuda_rows r, float *parts, float *alpha_parts, const void *of_alpha, ma_dtype dtype) {
+MA_ROW_KERNEL dyt_grad_kernel(const ma_cuda_rows r, float *parts, float *alpha_parts, const void *of_alpha,
+                              ma_dtype dtype) {
   const float alpha = ma_load_f32(of_alpha, dtype, 0);
   const auto slope = [=](float v, float h, float w) {
     const float t = tanhf(alpha * v);
@@ -107,15 +131,18 @@ MA_ROW_KERNEL dyt_grad_kernel(const ma_cuda_rows r, float *parts, float *alpha_p
   };
   ma_row_sums<HELD> sums(r, parts);
   double alpha_sum = 0;
-  for MA_EACH_ROW(i, r) {
-    const ma_row<4, HELD> row(r, i);
-    const auto x = row.keep(1), g = row.keep(2);
-    const auto weight = row.read(3);
-    alpha_sum += static_cast<double>(
-        row.gather(0.0f, ma_add(), [=](float v, float h, float w) { return slope(v, h, w) * v; }, x, g, weight));
-    sums.add(row, [=](float v, float h) { return h * tanhf(alpha * v); }, x, g);
-    row.write(0, [=](float v, float h, float w) { return slope(v, h, w) * alpha; }, x, g, weight);
-  }
+  for
+    MA_EACH_ROW(i, r) {
+      const ma_row<4, HELD> row(r, i);
+      const auto x = row.keep(1), g = row.keep(2);
+      const auto weight = row.read(3);
+      alpha_sum += static_cast<double>(row.gather(
+          0.0f, ma_add(), [=](float v, float h, float w) { return slope(v, h, w) * v; }, x, g, weight));
+      sums.add(
+          row, [=](float v, float h) { return h * tanhf(alpha * v); }, x, g);
+      row.write(
+          0, [=](float v, float h, float w) { return slope(v, h, w) * alpha; }, x, g, weight);
+    }
   sums.finish();
   alpha_sum = sums.together(alpha_sum, 0.0, ma_add());
   if (sums.rank == 0) alpha_parts[ma_team(r)] = static_cast<float>(alpha_sum);
@@ -123,15 +150,16 @@ MA_ROW_KERNEL dyt_grad_kernel(const ma_cuda_rows r, float *parts, float *alpha_p
 
 __global__ void gated_grad_kernel(const ma_cuda_walk w, ma_unary_kind kind) {
   const bool is_flat = ma_unary_is_flat(kind);
-  for MA_EACH_FOUR(i, w.count) {
-    ma_walk_four<5, 2>(w, i, [=](const ma_four *in, ma_four *out) {
-      for (int e = 0; e < 4; e++) {
-        const float gate = in[2].x[e], up = in[3].x[e], g = in[4].x[e];
-        out[0].x[e] = is_flat ? 0 : g * up * ma_unary_slope(kind, gate);
-        out[1].x[e] = g * ma_unary_of(kind, gate);
-      }
-    });
-  }
+  for
+    MA_EACH_FOUR(i, w.count) {
+      ma_walk_four<5, 2>(w, i, [=](const ma_four *in, ma_four *out) {
+        for (int e = 0; e < 4; e++) {
+          const float gate = in[2].x[e], up = in[3].x[e], g = in[4].x[e];
+          out[0].x[e] = is_flat ? 0 : g * up * ma_unary_slope(kind, gate);
+          out[1].x[e] = g * ma_unary_of(kind, gate);
+        }
+      });
+    }
 }
 
 /* Blocks that share the rows where a parameter's gradient is summed over them. */
@@ -143,10 +171,13 @@ ma_status make_parts(ma_held *parts, const ma_cuda_rows &r, const ma_grid &grid,
   return ma_tensor_new(&parts->tensor, grid.device, MA_F32, 2, shape, err);
 }
 
-float *data_of(const ma_held &held) { return held.tensor.storage ? static_cast<float *>(ma_tensor_data(&held.tensor)) : nullptr; }
+float *data_of(const ma_held &held) {
+  return held.tensor.storage ? static_cast<float *>(ma_tensor_data(&held.tensor)) : nullptr;
+}
 
-ma_status norm_grad(const char *name, ma_tensor *out, ma_tensor *weight_grad, const ma_tensor *x, const ma_tensor *weight,
-                    const ma_tensor *g, double eps, double offset, bool has_mean, ma_error *err) {
+ma_status norm_grad(const char *name, ma_tensor *out, ma_tensor *weight_grad, const ma_tensor *x,
+                    const ma_tensor *weight, const ma_tensor *g, double eps, double offset, bool has_mean,
+                    ma_error *err) {
   if (ma_tensor_count(x) == 0) return weight_grad ? ma_cuda_fill(weight_grad, 0, err) : MA_OK;
   const ma_tensor *tensors[] = {out, x, g, weight};
   const ma_cuda_rows r = ma_cuda_rows_of(4, tensors);
@@ -156,12 +187,12 @@ ma_status norm_grad(const char *name, ma_tensor *out, ma_tensor *weight_grad, co
     grid = ma_grid_teams(grid.device, r, PART_BLOCKS * ma_teams_of_block(r));
     MA_CUDA_TRY(make_parts(&parts, r, grid, r.length, err));
   }
-  MA_CUDA_TRY(ma_launch(name, r.is_held ? norm_grad_kernel<true> : norm_grad_kernel<false>, grid, err, r, data_of(parts),
-                        static_cast<float>(eps), static_cast<float>(offset), has_mean));
+  MA_CUDA_TRY(ma_launch(name, r.is_held ? norm_grad_kernel<true> : norm_grad_kernel<false>, grid, err, r,
+                        data_of(parts), static_cast<float>(eps), static_cast<float>(offset), has_mean));
   return weight_grad ? ma_cuda_sum_rows(weight_grad, &parts.tensor, false, err) : MA_OK;
 }
 
-}  // namespace
+} // namespace
 
 ma_status ma_cuda_softmax(ma_tensor *out, const ma_tensor *a, bool is_log, ma_error *err) {
   if (ma_tensor_count(out) == 0) return MA_OK;
@@ -171,33 +202,37 @@ ma_status ma_cuda_softmax(ma_tensor *out, const ma_tensor *a, bool is_log, ma_er
                    ma_grid_teams(ma_tensor_device(out), r), err, r, is_log);
 }
 
-ma_status ma_cuda_rms_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, double eps, double offset, ma_error *err) {
+ma_status ma_cuda_rms_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, double eps, double offset,
+                           ma_error *err) {
   if (ma_tensor_count(out) == 0) return MA_OK;
   const ma_tensor *tensors[] = {out, x, weight};
   const ma_cuda_rows r = ma_cuda_rows_of(3, tensors);
   return ma_launch("rms_norm", r.is_held ? rms_norm_kernel<true> : rms_norm_kernel<false>,
-                   ma_grid_teams(ma_tensor_device(out), r), err, r, static_cast<float>(eps), static_cast<float>(offset));
+                   ma_grid_teams(ma_tensor_device(out), r), err, r, static_cast<float>(eps),
+                   static_cast<float>(offset));
 }
 
-ma_status ma_cuda_layer_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias, double eps,
-                             double offset, ma_error *err) {
+ma_status ma_cuda_layer_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
+                             double eps, double offset, ma_error *err) {
   if (ma_tensor_count(out) == 0) return MA_OK;
   const ma_tensor *tensors[] = {out, x, weight, bias};
   const ma_cuda_rows r = ma_cuda_rows_of(4, tensors);
   return ma_launch("layer_norm", r.is_held ? layer_norm_kernel<true> : layer_norm_kernel<false>,
-                   ma_grid_teams(ma_tensor_device(out), r), err, r, static_cast<float>(eps), static_cast<float>(offset));
+                   ma_grid_teams(ma_tensor_device(out), r), err, r, static_cast<float>(eps),
+                   static_cast<float>(offset));
 }
 
-ma_status ma_cuda_dyt(ma_tensor *out, const ma_tensor *x, const ma_tensor *alpha, const ma_tensor *weight, const ma_tensor *bias,
-                      ma_error *err) {
+ma_status ma_cuda_dyt(ma_tensor *out, const ma_tensor *x, const ma_tensor *alpha, const ma_tensor *weight,
+                      const ma_tensor *bias, ma_error *err) {
   if (ma_tensor_count(out) == 0) return MA_OK;
   const ma_tensor *tensors[] = {out, x, weight, bias};
   const ma_cuda_rows r = ma_cuda_rows_of(4, tensors);
-  return ma_launch("dyt", r.is_held ? dyt_kernel<true> : dyt_kernel<false>, ma_grid_teams(ma_tensor_device(out), r), err, r,
-                   ma_tensor_data(alpha), alpha->dtype);
+  return ma_launch("dyt", r.is_held ? dyt_kernel<true> : dyt_kernel<false>, ma_grid_teams(ma_tensor_device(out), r),
+                   err, r, ma_tensor_data(alpha), alpha->dtype);
 }
 
-ma_status ma_cuda_gated(ma_tensor *out, ma_unary_kind activation, const ma_tensor *gate, const ma_tensor *up, ma_error *err) {
+ma_status ma_cuda_gated(ma_tensor *out, ma_unary_kind activation, const ma_tensor *gate, const ma_tensor *up,
+                        ma_error *err) {
   const ma_tensor *tensors[] = {out, gate, up};
   const ma_cuda_walk w = ma_cuda_walk_over(3, tensors);
   return ma_launch("gated", gated_kernel, ma_grid_fours(ma_tensor_device(out), w), err, w, activation);
@@ -233,8 +268,8 @@ ma_status ma_cuda_dyt_grad(ma_tensor *out, ma_tensor *alpha_grad, ma_tensor *wei
   ma_held parts, alpha_parts;
   if (weight_grad) MA_CUDA_TRY(make_parts(&parts, r, grid, r.length, err));
   MA_CUDA_TRY(make_parts(&alpha_parts, r, grid, 1, err));
-  MA_CUDA_TRY(ma_launch("dyt_grad", r.is_held ? dyt_grad_kernel<true> : dyt_grad_kernel<false>, grid, err, r, data_of(parts),
-                        data_of(alpha_parts), ma_tensor_data(alpha), alpha->dtype));
+  MA_CUDA_TRY(ma_launch("dyt_grad", r.is_held ? dyt_grad_kernel<true> : dyt_grad_kernel<false>, grid, err, r,
+                        data_of(parts), data_of(alpha_parts), ma_tensor_data(alpha), alpha->dtype));
   if (weight_grad) MA_CUDA_TRY(ma_cuda_sum_rows(weight_grad, &parts.tensor, false, err));
   ma_tensor one = *alpha_grad; /* as [1], whatever its dims */
   one.n_dims = 1, one.shape[0] = one.strides[0] = 1;

@@ -22,10 +22,10 @@ __global__ void adamw_kernel(const adamw_job j) {
   }
 }
 
-}  // namespace
+} // namespace
 
-ma_status ma_cuda_adamw(ma_tensor *out, ma_tensor *mean, ma_tensor *square, const ma_tensor *gradient, const ma_adamw_how *how,
-                        ma_error *err) {
+ma_status ma_cuda_adamw(ma_tensor *out, ma_tensor *mean, ma_tensor *square, const ma_tensor *gradient,
+                        const ma_adamw_how *how, ma_error *err) {
   const double step = static_cast<double>(how->step);
   const double correction1 = 1 - std::pow(how->beta1, step), correction2 = 1 - std::pow(how->beta2, step);
   adamw_job j{};

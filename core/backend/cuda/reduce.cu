@@ -10,19 +10,20 @@ namespace {
 enum fold_kind {
   FOLD_SUM,
   FOLD_PRODUCT,
-  FOLD_LARGEST,  /* and its index; the first of equals, NaN wins */
+  FOLD_LARGEST, /* and its index; the first of equals, NaN wins */
   FOLD_SMALLEST,
-  FOLD_SPREAD,   /* the mean and the sum of squared deviations from it */
+  FOLD_SPREAD, /* the mean and the sum of squared deviations from it */
   FOLD_SQUARES,
-  FOLD_NONZERO,  /* how many */
-  FOLD_FACTORS   /* the product of those that are not 0, and how many are */
+  FOLD_NONZERO, /* how many */
+  FOLD_FACTORS  /* the product of those that are not 0, and how many are */
 };
 
 struct folded {
   double first, second;
 };
 
-template <fold_kind KIND> __device__ folded nothing() {
+template <fold_kind KIND>
+__device__ folded nothing() {
   switch (KIND) {
     case FOLD_PRODUCT:
     case FOLD_FACTORS: return {1, 0};
@@ -34,7 +35,8 @@ template <fold_kind KIND> __device__ folded nothing() {
 
 /* Of FOLD_SPREAD, sums of x - shift and of its square until settle(): the shift is an element of the line, so that what cancels
  * is at most about the line's length times what is left. */
-template <fold_kind KIND> __device__ folded of_element(double x, int64_t index, double shift) {
+template <fold_kind KIND>
+__device__ folded of_element(double x, int64_t index, double shift) {
   switch (KIND) {
     case FOLD_LARGEST:
     case FOLD_SMALLEST: return {x, static_cast<double>(index)};
@@ -46,7 +48,8 @@ template <fold_kind KIND> __device__ folded of_element(double x, int64_t index, 
   }
 }
 
-template <fold_kind KIND> __device__ folded combine(const folded &a, const folded &b) {
+template <fold_kind KIND>
+__device__ folded combine(const folded &a, const folded &b) {
   if (KIND == FOLD_PRODUCT) return {a.first * b.first, 0};
   if (KIND == FOLD_FACTORS) return {a.first * b.first, a.second + b.second};
   if (KIND != FOLD_LARGEST && KIND != FOLD_SMALLEST) return {a.first + b.first, a.second + b.second};
@@ -57,9 +60,11 @@ template <fold_kind KIND> __device__ folded combine(const folded &a, const folde
   return a.second < b.second ? a : b;
 }
 
-template <fold_kind KIND> __device__ folded combine_warp(folded f) {
+template <fold_kind KIND>
+__device__ folded combine_warp(folded f) {
   for (int offset = MA_WARP / 2; offset > 0; offset /= 2) {
-    const double first = __shfl_xor_sync(MA_ALL_LANES, f.first, offset), second = __shfl_xor_sync(MA_ALL_LANES, f.second, offset);
+    const double first = __shfl_xor_sync(MA_ALL_LANES, f.first, offset),
+                 second = __shfl_xor_sync(MA_ALL_LANES, f.second, offset);
     f = combine<KIND>(f, {first, second});
   }
   return f;
@@ -81,7 +86,8 @@ __device__ double element(const fold_job &j, int64_t start, int64_t e) {
   return ma_load_double(j.lines.data, j.lines.dtype, start + e * j.lines.step);
 }
 
-template <fold_kind KIND> __device__ double shift_of(const fold_job &j, int64_t start) {
+template <fold_kind KIND>
+__device__ double shift_of(const fold_job &j, int64_t start) {
   const double x = KIND == FOLD_SPREAD && j.lines.length > 0 ? element(j, start, 0) : 0;
   return x - x == 0 ? x : 0;
 }
@@ -101,7 +107,8 @@ __device__ double result_of(ma_reduce_kind kind, const folded &f, double n) {
 }
 
 /* A line is done. */
-template <fold_kind KIND> __device__ void settle(const fold_job &j, int64_t line, folded f) {
+template <fold_kind KIND>
+__device__ void settle(const fold_job &j, int64_t line, folded f) {
   const double n = static_cast<double>(j.lines.length);
   if (KIND == FOLD_SPREAD && n > 0) {
     const double squares = f.second - f.first * f.first / n;
@@ -111,43 +118,51 @@ template <fold_kind KIND> __device__ void settle(const fold_job &j, int64_t line
   else ma_store_double(j.out, j.dtype, line, result_of(j.kind, f, n));
 }
 
-template <fold_kind KIND> __device__ void put(const fold_job &j, int64_t line, int64_t part, const folded &f) {
+template <fold_kind KIND>
+__device__ void put(const fold_job &j, int64_t line, int64_t part, const folded &f) {
   if (j.n_parts == 1) settle<KIND>(j, line, f);
   else j.parts[line * j.n_parts + part] = f;
 }
 
 /* A warp for each part, along lines whose elements are neighbours. */
-template <fold_kind KIND> __global__ void fold_along_kernel(const fold_job j) {
+template <fold_kind KIND>
+__global__ void fold_along_kernel(const fold_job j) {
   const int64_t lane = threadIdx.x % MA_WARP;
   for (int64_t task = ma_thread() / MA_WARP; task < j.lines.n * j.n_parts; task += ma_n_threads() / MA_WARP) {
     const int64_t line = task / j.n_parts, part = task % j.n_parts, start = ma_line_start(j.lines, line);
     const int64_t end = (part + 1) * j.part < j.lines.length ? (part + 1) * j.part : j.lines.length;
     const double shift = shift_of<KIND>(j, start);
     folded f = nothing<KIND>();
-    for (int64_t e = part * j.part + lane; e < end; e += MA_WARP) f = combine<KIND>(f, of_element<KIND>(element(j, start, e), e, shift));
+    for (int64_t e = part * j.part + lane; e < end; e += MA_WARP)
+      f = combine<KIND>(f, of_element<KIND>(element(j, start, e), e, shift));
     f = combine_warp<KIND>(f);
     if (lane == 0) put<KIND>(j, line, part, f);
   }
 }
 
 /* A thread for each part, along lines which are neighbours themselves, or short. */
-template <fold_kind KIND> __global__ void fold_across_kernel(const fold_job j) {
-  for MA_EACH(task, j.lines.n * j.n_parts) {
-    const int64_t line = task % j.lines.n, part = task / j.lines.n, start = ma_line_start(j.lines, line);
-    const int64_t end = (part + 1) * j.part < j.lines.length ? (part + 1) * j.part : j.lines.length;
-    const double shift = shift_of<KIND>(j, start);
-    folded f = nothing<KIND>();
-    for (int64_t e = part * j.part; e < end; e++) f = combine<KIND>(f, of_element<KIND>(element(j, start, e), e, shift));
-    put<KIND>(j, line, part, f);
-  }
+template <fold_kind KIND>
+__global__ void fold_across_kernel(const fold_job j) {
+  for
+    MA_EACH(task, j.lines.n * j.n_parts) {
+      const int64_t line = task % j.lines.n, part = task / j.lines.n, start = ma_line_start(j.lines, line);
+      const int64_t end = (part + 1) * j.part < j.lines.length ? (part + 1) * j.part : j.lines.length;
+      const double shift = shift_of<KIND>(j, start);
+      folded f = nothing<KIND>();
+      for (int64_t e = part * j.part; e < end; e++)
+        f = combine<KIND>(f, of_element<KIND>(element(j, start, e), e, shift));
+      put<KIND>(j, line, part, f);
+    }
 }
 
 /* A block for each line. */
-template <fold_kind KIND> __global__ void combine_parts_kernel(const fold_job j) {
+template <fold_kind KIND>
+__global__ void combine_parts_kernel(const fold_job j) {
   __shared__ folded of_warps[MA_WARP];
   const int64_t line = blockIdx.x;
   folded f = nothing<KIND>();
-  for (int64_t part = threadIdx.x; part < j.n_parts; part += blockDim.x) f = combine<KIND>(f, j.parts[line * j.n_parts + part]);
+  for (int64_t part = threadIdx.x; part < j.n_parts; part += blockDim.x)
+    f = combine<KIND>(f, j.parts[line * j.n_parts + part]);
   f = combine_warp<KIND>(f);
   if (threadIdx.x % MA_WARP == 0) of_warps[threadIdx.x / MA_WARP] = f;
   __syncthreads();
@@ -158,7 +173,8 @@ template <fold_kind KIND> __global__ void combine_parts_kernel(const fold_job j)
 
 int64_t ceiling(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-template <fold_kind KIND> ma_status fold_as(ma_device *device, fold_job j, ma_error *err) {
+template <fold_kind KIND>
+ma_status fold_as(ma_device *device, fold_job j, ma_error *err) {
   constexpr int64_t most_parts = 4096; /* of a line: more than enough for every processor */
   const ma_lines &l = j.lines;
   const bool is_along = l.length >= MA_WARP && (l.step == 1 || l.n < 8);
@@ -172,7 +188,8 @@ template <fold_kind KIND> ma_status fold_as(ma_device *device, fold_job j, ma_er
     MA_CUDA_TRY(ma_launch("reduce", fold_along_kernel<KIND>, ma_grid_over(device, l.n * j.n_parts * MA_WARP), err, j));
   else MA_CUDA_TRY(ma_launch("reduce", fold_across_kernel<KIND>, ma_grid_over(device, l.n * j.n_parts), err, j));
   if (j.n_parts == 1) return MA_OK;
-  return ma_launch("reduce", combine_parts_kernel<KIND>, ma_grid_rows(device, l.n, j.n_parts > 64 ? MA_THREADS : MA_WARP), err, j);
+  return ma_launch("reduce", combine_parts_kernel<KIND>,
+                   ma_grid_rows(device, l.n, j.n_parts > 64 ? MA_THREADS : MA_WARP), err, j);
 }
 
 ma_status fold(ma_device *device, fold_kind kind, const fold_job &j, ma_error *err) {
@@ -221,14 +238,16 @@ __device__ double slope_of(ma_reduce_kind kind, double x, int64_t place, const f
 }
 
 /* The walk is over out, a, the number of an element's line, and its place in that line. */
-__global__ void reduce_grad_kernel(const ma_cuda_walk w, ma_reduce_kind kind, const folded *states, const float *g, double n) {
-  for MA_EACH(i, w.count) {
-    int64_t at[4];
-    ma_walk_at<4>(w, i, at);
-    const folded f = states ? states[at[2]] : folded{0, 0};
-    const double x = ma_load_double(w.data[1], w.dtype[1], at[1]);
-    ma_store_double(w.data[0], w.dtype[0], at[0], static_cast<double>(g[at[2]]) * slope_of(kind, x, at[3], f, n));
-  }
+__global__ void reduce_grad_kernel(const ma_cuda_walk w, ma_reduce_kind kind, const folded *states, const float *g,
+                                   double n) {
+  for
+    MA_EACH(i, w.count) {
+      int64_t at[4];
+      ma_walk_at<4>(w, i, at);
+      const folded f = states ? states[at[2]] : folded{0, 0};
+      const double x = ma_load_double(w.data[1], w.dtype[1], at[1]);
+      ma_store_double(w.data[0], w.dtype[0], at[0], static_cast<double>(g[at[2]]) * slope_of(kind, x, at[3], f, n));
+    }
 }
 
 /* Strides over what is (or, `without`, is not) of an element's line. */
@@ -243,7 +262,7 @@ ma_tensor numbering(const ma_tensor *a, int dim, bool without) {
   return t;
 }
 
-}  // namespace
+} // namespace
 
 ma_status ma_cuda_reduce(ma_tensor *out, ma_reduce_kind kind, const ma_tensor *a, int dim, bool, ma_error *err) {
   fold_job j{};
@@ -262,7 +281,8 @@ ma_status ma_cuda_reduce_grad(ma_tensor *out, ma_reduce_kind kind, const ma_tens
   fold_job j{};
   ma_held in;
   ma_scratch states(device);
-  const ma_tensor line = numbering(a, dim, true), place = numbering(a, dim, false), *tensors[] = {out, a, &line, &place};
+  const ma_tensor line = numbering(a, dim, true), place = numbering(a, dim, false),
+                  *tensors[] = {out, a, &line, &place};
   const ma_cuda_walk w = ma_cuda_walk_over(4, tensors);
   const fold_kind made = kind == MA_REDUCE_prod ? FOLD_FACTORS : fold_of(kind);
   MA_CUDA_TRY(ma_lines_of(&j.lines, &in, a, dim, err));

@@ -50,7 +50,8 @@ inline ma_cuda_rows ma_cuda_rows_of(int n, const ma_tensor *const *tensors) {
     if (!tensors[t]) r.starts.data[t] = nullptr;
   }
   const int64_t threads = (r.length + 4 * MA_ROW_FOURS - 1) / (4 * MA_ROW_FOURS);
-  r.team = threads < MA_ROW_THREADS ? static_cast<unsigned>((threads + MA_WARP - 1) / MA_WARP * MA_WARP) : MA_ROW_THREADS;
+  r.team =
+      threads < MA_ROW_THREADS ? static_cast<unsigned>((threads + MA_WARP - 1) / MA_WARP * MA_WARP) : MA_ROW_THREADS;
   r.is_held = r.is_held && r.is_aligned;
   return r;
 }
@@ -71,13 +72,16 @@ inline ma_grid ma_grid_teams(ma_device *device, const ma_cuda_rows &r, int64_t m
 __device__ inline int64_t ma_team(const ma_cuda_rows &r) {
   return static_cast<int64_t>(blockIdx.x) * (blockDim.x / r.team) + threadIdx.x / r.team;
 }
-__device__ inline int64_t ma_n_teams(const ma_cuda_rows &r) { return static_cast<int64_t>(gridDim.x) * (blockDim.x / r.team); }
+__device__ inline int64_t ma_n_teams(const ma_cuda_rows &r) {
+  return static_cast<int64_t>(gridDim.x) * (blockDim.x / r.team);
+}
 
 /* Loop of a team over its rows. */
 #define MA_EACH_ROW(i, r) (int64_t i = ma_team(r); i < (r).starts.count; i += ma_n_teams(r))
 
 /* A thread of a team.  Its fours of a row are named by `k`. */
-template <bool HELD> struct ma_team_thread {
+template <bool HELD>
+struct ma_team_thread {
   const ma_cuda_rows &rows;
   unsigned rank;
 
@@ -90,7 +94,8 @@ template <bool HELD> struct ma_team_thread {
   __device__ bool has(int64_t k, int e) const { return place(k, e) < rows.length; }
 
   /* f(k) for every four of the thread. */
-  template <typename F> __device__ void each(F f) const {
+  template <typename F>
+  __device__ void each(F f) const {
     if constexpr (HELD) {
       MA_UNROLL for (int k = 0; k < MA_ROW_FOURS; k++) f(k);
     } else {
@@ -99,20 +104,24 @@ template <bool HELD> struct ma_team_thread {
   }
 
   /* What the threads of the team have, put together. */
-  template <typename T, typename C> __device__ T together(T value, T none, C combine) const {
+  template <typename T, typename C>
+  __device__ T together(T value, T none, C combine) const {
     return rows.team == MA_WARP ? ma_warp_reduce(value, combine) : ma_block_reduce(value, none, combine);
   }
 };
 
 /* Of one row.  Elements past its end read as 0 and are not written. */
-template <int N, bool HELD> struct ma_row : ma_team_thread<HELD> {
+template <int N, bool HELD>
+struct ma_row : ma_team_thread<HELD> {
   using ma_team_thread<HELD>::rows;
   using ma_team_thread<HELD>::place;
   using ma_team_thread<HELD>::has;
   using ma_team_thread<HELD>::each;
   int64_t at[N]; /* where the row begins in each tensor */
 
-  __device__ ma_row(const ma_cuda_rows &r, int64_t index) : ma_team_thread<HELD>(r) { ma_walk_at<N>(r.starts, index, at); }
+  __device__ ma_row(const ma_cuda_rows &r, int64_t index) : ma_team_thread<HELD>(r) {
+    ma_walk_at<N>(r.starts, index, at);
+  }
 
   __device__ ma_four load(int t, int64_t k) const {
     const void *data = rows.starts.data[t];
@@ -171,16 +180,20 @@ template <int N, bool HELD> struct ma_row : ma_team_thread<HELD> {
   __device__ T reduce(T none, C combine, F f, const V &...values) const {
     return this->together(gather(none, combine, f, values...), none, combine);
   }
-  template <typename F, typename... V> __device__ float sum(F f, const V &...values) const {
+  template <typename F, typename... V>
+  __device__ float sum(F f, const V &...values) const {
     return reduce(0.0f, ma_add(), f, values...);
   }
   /* The largest element; NaN wins. */
-  template <typename V> __device__ float max(const V &values) const {
-    return reduce(-INFINITY, ma_larger(), [](float x) { return x; }, values);
+  template <typename V>
+  __device__ float max(const V &values) const {
+    return reduce(
+        -INFINITY, ma_larger(), [](float x) { return x; }, values);
   }
 
   /* Tensor `t` becomes f(x, ...). */
-  template <typename F, typename... V> __device__ void write(int t, F f, const V &...values) const {
+  template <typename F, typename... V>
+  __device__ void write(int t, F f, const V &...values) const {
     each([&](int64_t k) { store(t, k, map(f, values[k]...)); });
   }
 
@@ -189,7 +202,8 @@ template <int N, bool HELD> struct ma_row : ma_team_thread<HELD> {
     for (int e = 0; e < 4; e++)
       if (has(k, e)) result = combine(result, static_cast<T>(f(fours.x[e]...)));
   }
-  template <typename F, typename... FOURS> __device__ ma_four map(F f, const FOURS &...fours) const {
+  template <typename F, typename... FOURS>
+  __device__ ma_four map(F f, const FOURS &...fours) const {
     ma_four out;
     for (int e = 0; e < 4; e++) out.x[e] = f(fours.x[e]...);
     return out;
@@ -198,7 +212,8 @@ template <int N, bool HELD> struct ma_row : ma_team_thread<HELD> {
 
 /* Sums over the rows of a team, element by element, for a parameter that serves all rows.  They end in row ma_team of
  * `parts` [teams length], which somebody adds up; NULL: nobody wants them. */
-template <bool HELD> struct ma_row_sums : ma_team_thread<HELD> {
+template <bool HELD>
+struct ma_row_sums : ma_team_thread<HELD> {
   using ma_team_thread<HELD>::place;
   using ma_team_thread<HELD>::has;
   using ma_team_thread<HELD>::each;
@@ -211,7 +226,8 @@ template <bool HELD> struct ma_row_sums : ma_team_thread<HELD> {
   }
 
   /* The row's f(x, ...) are added. */
-  template <typename ROW, typename F, typename... V> __device__ void add(const ROW &row, F f, const V &...values) {
+  template <typename ROW, typename F, typename... V>
+  __device__ void add(const ROW &row, F f, const V &...values) {
     if (!to) return;
     each([&](int64_t k) {
       const ma_four more = row.map(f, values[k]...);

@@ -9,8 +9,8 @@ struct scatter_job {
   ma_cuda_walk w;
   int64_t n, size; /* places of a line; rows of the output */
   int64_t out_step, a_step;
-  ma_sorted places; /* by row; of every line, or, with a step of 0, of all alike */
-  ma_dtype dtype;   /* of the index */
+  ma_sorted places;   /* by row; of every line, or, with a step of 0, of all alike */
+  ma_dtype dtype;     /* of the index */
   const float *scale; /* of each place, or NULL */
   int64_t scale_step;
   ma_complaint_kind complaint;
@@ -18,27 +18,28 @@ struct scatter_job {
 
 /* Neighbours in a warp are neighbours in memory: lines vary fastest. */
 __global__ void scatter_kernel(const scatter_job j, ma_complaint *complaint) {
-  for MA_EACH(i, j.w.count * j.n) {
-    const int64_t line = i % j.w.count, first = i / j.w.count;
-    const ma_item *places = j.places.items + line * j.places.step;
-    const uint64_t key = places[first].key;
-    if (first > 0 && places[first - 1].key == key) continue;
-    const double named = ma_value_of(key, j.dtype);
-    if (!(named >= 0 && named < static_cast<double>(j.size))) {
-      ma_complain(complaint, j.complaint, static_cast<int64_t>(ma_saturate(named, -9e18, 9e18)), j.size);
-      continue;
+  for
+    MA_EACH(i, j.w.count * j.n) {
+      const int64_t line = i % j.w.count, first = i / j.w.count;
+      const ma_item *places = j.places.items + line * j.places.step;
+      const uint64_t key = places[first].key;
+      if (first > 0 && places[first - 1].key == key) continue;
+      const double named = ma_value_of(key, j.dtype);
+      if (!(named >= 0 && named < static_cast<double>(j.size))) {
+        ma_complain(complaint, j.complaint, static_cast<int64_t>(ma_saturate(named, -9e18, 9e18)), j.size);
+        continue;
+      }
+      int64_t at[2];
+      ma_walk_at<2>(j.w, line, at);
+      float *to = static_cast<float *>(j.w.data[0]) + at[0] + static_cast<int64_t>(named) * j.out_step;
+      const float *from = static_cast<const float *>(j.w.data[1]) + at[1];
+      float sum = *to;
+      for (int64_t p = first; p < j.n && places[p].key == key; p++) {
+        const int64_t place = places[p].index;
+        sum += j.scale ? j.scale[place * j.scale_step] * from[place * j.a_step] : from[place * j.a_step];
+      }
+      *to = sum;
     }
-    int64_t at[2];
-    ma_walk_at<2>(j.w, line, at);
-    float *to = static_cast<float *>(j.w.data[0]) + at[0] + static_cast<int64_t>(named) * j.out_step;
-    const float *from = static_cast<const float *>(j.w.data[1]) + at[1];
-    float sum = *to;
-    for (int64_t p = first; p < j.n && places[p].key == key; p++) {
-      const int64_t place = places[p].index;
-      sum += j.scale ? j.scale[place * j.scale_step] * from[place * j.a_step] : from[place * j.a_step];
-    }
-    *to = sum;
-  }
 }
 
 /* out[.. index[i] ..] += scale[i] a[.. i ..]; a scale of NULL is 1. */
@@ -62,12 +63,13 @@ ma_status scatter(const char *name, ma_complaint_kind complaint, ma_tensor *out,
                    ma_cuda_state(device)->device_complaint);
 }
 
-}  // namespace
+} // namespace
 
 ma_status ma_cuda_scatter_add(ma_tensor *out, const ma_tensor *a, int dim, const ma_tensor *index, ma_error *err) {
   return scatter("scatter_add", MA_COMPLAINT_scatter_add, out, a, dim, index, nullptr, err);
 }
 
-ma_status ma_cuda_add_rows(ma_tensor *out, const ma_tensor *x, const ma_tensor *index, const ma_tensor *scale, ma_error *err) {
+ma_status ma_cuda_add_rows(ma_tensor *out, const ma_tensor *x, const ma_tensor *index, const ma_tensor *scale,
+                           ma_error *err) {
   return scatter("add_rows", MA_COMPLAINT_add_rows, out, x, 0, index, scale, err);
 }

@@ -19,26 +19,28 @@ struct choice {
 struct select_job {
   ma_lines lines;
   ma_order order;
-  int64_t first, n_parts; /* line; parts of each */
-  choice *choices;        /* [n] */
+  int64_t first, n_parts;     /* line; parts of each */
+  choice *choices;            /* [n] */
   unsigned long long *counts; /* [n N_DIGITS] */
-  int known;              /* bits of the key that are */
+  int known;                  /* bits of the key that are */
 };
 
 /* The last digit may be shorter than the others. */
 __host__ __device__ int digit_end(int known) { return known + DIGIT < 64 ? known + DIGIT : 64; }
 
 __global__ void begin_kernel(const select_job j, int64_t n, int64_t rank) {
-  for MA_EACH(i, n * N_DIGITS) {
-    j.counts[i] = 0;
-    if (i < n) j.choices[i] = {0, rank};
-  }
+  for
+    MA_EACH(i, n * N_DIGITS) {
+      j.counts[i] = 0;
+      if (i < n) j.choices[i] = {0, rank};
+    }
 }
 
 /* A block of MA_THREADS for each part. */
 __global__ void count_kernel(const select_job j) {
   __shared__ unsigned counts[N_DIGITS];
-  const int64_t line = blockIdx.x / j.n_parts, start = ma_line_start(j.lines, j.first + line), part = blockIdx.x % j.n_parts;
+  const int64_t line = blockIdx.x / j.n_parts, start = ma_line_start(j.lines, j.first + line),
+                part = blockIdx.x % j.n_parts;
   const int64_t end = (part + 1) * PART < j.lines.length ? (part + 1) * PART : j.lines.length;
   const uint64_t prefix = j.choices[line].prefix;
   const int shift = 64 - digit_end(j.known), width = digit_end(j.known) - j.known;
@@ -69,27 +71,30 @@ __global__ void choose_kernel(const select_job j) {
     for (; group < MA_THREADS - 1 && rank >= sums[group]; group++) rank -= sums[group];
     unsigned digit = group * EACH;
     for (; digit < (group + 1) * EACH - 1 && rank >= counts[digit]; digit++) rank -= counts[digit];
-    j.choices[blockIdx.x] = {before.prefix | static_cast<uint64_t>(digit) << (64 - digit_end(j.known)), static_cast<int64_t>(rank)};
+    j.choices[blockIdx.x] = {before.prefix | static_cast<uint64_t>(digit) << (64 - digit_end(j.known)),
+                             static_cast<int64_t>(rank)};
   }
   __syncthreads();
   for (unsigned i = 0; i < EACH; i++) counts[threadIdx.x * EACH + i] = 0;
 }
 
 __global__ void put_choices_kernel(const select_job j, int64_t n, void *out, ma_dtype dtype) {
-  for MA_EACH(i, n)
-    ma_store_double(out, dtype, j.first + i, ma_value_of(j.choices[i].prefix, j.lines.dtype));
+  for
+    MA_EACH(i, n)
+  ma_store_double(out, dtype, j.first + i, ma_value_of(j.choices[i].prefix, j.lines.dtype));
 }
 
-__global__ void put_sorted_kernel(const ma_sorted from, int64_t rank, int64_t first, int64_t n, ma_dtype of_keys, void *out,
-                                  ma_dtype dtype) {
-  for MA_EACH(i, n)
-    ma_store_double(out, dtype, first + i, ma_value_of(from.items[i * from.step + rank].key, of_keys));
+__global__ void put_sorted_kernel(const ma_sorted from, int64_t rank, int64_t first, int64_t n, ma_dtype of_keys,
+                                  void *out, ma_dtype dtype) {
+  for
+    MA_EACH(i, n)
+  ma_store_double(out, dtype, first + i, ma_value_of(from.items[i * from.step + rank].key, of_keys));
 }
 
-}  // namespace
+} // namespace
 
-ma_status ma_cuda_select(ma_device *device, void *out, ma_dtype dtype, const ma_lines &lines, bool by_magnitude, int64_t rank,
-                         ma_error *err) {
+ma_status ma_cuda_select(ma_device *device, void *out, ma_dtype dtype, const ma_lines &lines, bool by_magnitude,
+                         int64_t rank, ma_error *err) {
   select_job j{};
   j.lines = lines, j.order = {false, by_magnitude}, j.n_parts = (lines.length + PART - 1) / PART;
   if (lines.length <= SHORT) {
@@ -99,7 +104,8 @@ ma_status ma_cuda_select(ma_device *device, void *out, ma_dtype dtype, const ma_
       ma_scratch memory(device);
       ma_sorted sorted;
       MA_CUDA_TRY(ma_cuda_first_items(&sorted, &memory, lines, j.first, n, j.order, rank + 1, err));
-      MA_CUDA_TRY(ma_launch("quantile", put_sorted_kernel, ma_grid_over(device, n), err, sorted, rank, j.first, n, lines.dtype, out, dtype));
+      MA_CUDA_TRY(ma_launch("quantile", put_sorted_kernel, ma_grid_over(device, n), err, sorted, rank, j.first, n,
+                            lines.dtype, out, dtype));
     }
     return MA_OK;
   }
@@ -128,6 +134,7 @@ ma_status ma_cuda_quantile(ma_tensor *out, const ma_tensor *a, double q, int dim
   const bool is_direct = ma_tensor_is_contiguous(out);
   if (!is_direct) MA_CUDA_TRY(ma_tensor_new_like(&made.tensor, out, out->dtype, err));
   const int64_t rank = static_cast<int64_t>(std::floor(q * static_cast<double>(lines.length - 1)));
-  MA_CUDA_TRY(ma_cuda_select(ma_tensor_device(out), ma_tensor_data(is_direct ? out : &made.tensor), out->dtype, lines, false, rank, err));
+  MA_CUDA_TRY(ma_cuda_select(ma_tensor_device(out), ma_tensor_data(is_direct ? out : &made.tensor), out->dtype, lines,
+                             false, rank, err));
   return is_direct ? MA_OK : ma_cuda_copy(out, &made.tensor, err);
 }

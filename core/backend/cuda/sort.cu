@@ -21,7 +21,9 @@ struct item_source {
   int64_t length;
 };
 
-__device__ int64_t start_of(const item_source &s, int64_t line) { return s.items ? 0 : ma_line_start(s.lines, s.first + line); }
+__device__ int64_t start_of(const item_source &s, int64_t line) {
+  return s.items ? 0 : ma_line_start(s.lines, s.first + line);
+}
 
 /* `start` is that of the line. */
 __device__ ma_item item_at(const item_source &s, int64_t line, int64_t start, int64_t e) {
@@ -85,7 +87,8 @@ __global__ void first_of_tiles_kernel(ma_item *to, const item_source from, int64
     }
     for (int offset = MA_WARP / 2; offset > 0; offset /= 2) {
       ma_item other;
-      other.key = static_cast<uint64_t>(__shfl_xor_sync(MA_ALL_LANES, static_cast<unsigned long long>(best.key), offset));
+      other.key =
+          static_cast<uint64_t>(__shfl_xor_sync(MA_ALL_LANES, static_cast<unsigned long long>(best.key), offset));
       other.index = static_cast<int64_t>(__shfl_xor_sync(MA_ALL_LANES, static_cast<long long>(best.index), offset));
       if (ma_comes_before(other, best)) best = other;
     }
@@ -95,19 +98,21 @@ __global__ void first_of_tiles_kernel(ma_item *to, const item_source from, int64
 
 /* Of each line, neighbouring runs of `run` items become one. */
 __global__ void merge_kernel(ma_item *to, const ma_item *from, int64_t n, int64_t length, int64_t run) {
-  for MA_EACH(i, n * length) {
-    const int64_t place = i % length, pair = place / (2 * run) * 2 * run;
-    const int64_t middle = pair + run < length ? pair + run : length, end = pair + 2 * run < length ? pair + 2 * run : length;
-    const int64_t own = place < middle ? pair : middle, others = place < middle ? middle : pair;
-    const ma_item *line = from + (i - place), item = line[place];
-    int64_t low = others, high = place < middle ? end : middle;
-    while (low < high) {
-      const int64_t half = low + (high - low) / 2;
-      if (ma_comes_before(line[half], item)) low = half + 1;
-      else high = half;
+  for
+    MA_EACH(i, n * length) {
+      const int64_t place = i % length, pair = place / (2 * run) * 2 * run;
+      const int64_t middle = pair + run < length ? pair + run : length,
+                    end = pair + 2 * run < length ? pair + 2 * run : length;
+      const int64_t own = place < middle ? pair : middle, others = place < middle ? middle : pair;
+      const ma_item *line = from + (i - place), item = line[place];
+      int64_t low = others, high = place < middle ? end : middle;
+      while (low < high) {
+        const int64_t half = low + (high - low) / 2;
+        if (ma_comes_before(line[half], item)) low = half + 1;
+        else high = half;
+      }
+      to[i - place + pair + (place - own) + (low - others)] = item;
     }
-    to[i - place + pair + (place - own) + (low - others)] = item;
-  }
 }
 
 /* ---- whole lines, and the first of them ---- */
@@ -134,8 +139,8 @@ ma_status sort_all(ma_sorted *out, ma_scratch *memory, const item_source &s, int
   MA_CUDA_TRY(sort_tiles(device, {s, size, (s.length + size - 1) / size, {nullptr, 0}, size, *out}, n, err));
   if (size < s.length) MA_CUDA_TRY(take_items(&merged, &spare, n, s.length, err));
   for (int64_t run = size; run < s.length; run *= 2) {
-    MA_CUDA_TRY(ma_launch("sort", merge_kernel, ma_grid_over(device, n * s.length), err, spare.as<ma_item>(), memory->as<ma_item>(), n,
-                          s.length, run));
+    MA_CUDA_TRY(ma_launch("sort", merge_kernel, ma_grid_over(device, n * s.length), err, spare.as<ma_item>(),
+                          memory->as<ma_item>(), n, s.length, run));
     swap(memory, &spare);
   }
   out->items = memory->as<ma_item>();
@@ -154,7 +159,8 @@ ma_status find_first(ma_sorted *out, ma_scratch *memory, const item_source &s, i
   int64_t n_left = (n_tiles - 1) * k + (of_last < k ? of_last : k);
   if (n_tiles > k) {
     MA_CUDA_TRY(take_items(&left, &bests, n, n_tiles, err));
-    MA_CUDA_TRY(ma_launch("topk", first_of_tiles_kernel, ma_grid_over(device, n * n_tiles * MA_WARP), err, left.items, s, n, n_tiles));
+    MA_CUDA_TRY(ma_launch("topk", first_of_tiles_kernel, ma_grid_over(device, n * n_tiles * MA_WARP), err, left.items,
+                          s, n, n_tiles));
     next.items = left.items, next.length = n_tiles;
     MA_CUDA_TRY(find_first(&j.chosen, &chosen, next, n, k, err));
     j.n_tiles = k, n_left = k * k;
@@ -174,13 +180,14 @@ struct put_job {
 };
 
 __global__ void put_kernel(const put_job j, int64_t n) {
-  for MA_EACH(i, n * j.out.length) {
-    const int64_t line = i / j.out.length, e = i % j.out.length, from = j.from.items[line * j.from.step + e].index;
-    const double x = ma_load_double(j.in.data, j.in.dtype, ma_line_start(j.in, j.first + line) + from * j.in.step);
-    ma_store_double(j.out.data, j.out.dtype, ma_line_start(j.out, j.first + line) + e * j.out.step, x);
-    if (j.index.data)
-      static_cast<int64_t *>(j.index.data)[ma_line_start(j.index, j.first + line) + e * j.index.step] = from;
-  }
+  for
+    MA_EACH(i, n * j.out.length) {
+      const int64_t line = i / j.out.length, e = i % j.out.length, from = j.from.items[line * j.from.step + e].index;
+      const double x = ma_load_double(j.in.data, j.in.dtype, ma_line_start(j.in, j.first + line) + from * j.in.step);
+      ma_store_double(j.out.data, j.out.dtype, ma_line_start(j.out, j.first + line) + e * j.out.step, x);
+      if (j.index.data)
+        static_cast<int64_t *>(j.index.data)[ma_line_start(j.index, j.first + line) + e * j.index.step] = from;
+    }
 }
 
 /* As many of each line as `out` has. */
@@ -200,10 +207,10 @@ ma_status put_first(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int di
   return MA_OK;
 }
 
-}  // namespace
+} // namespace
 
-ma_status ma_cuda_first_items(ma_sorted *out, ma_scratch *memory, const ma_lines &lines, int64_t first, int64_t n, ma_order order,
-                              int64_t k, ma_error *err) {
+ma_status ma_cuda_first_items(ma_sorted *out, ma_scratch *memory, const ma_lines &lines, int64_t first, int64_t n,
+                              ma_order order, int64_t k, ma_error *err) {
   return find_first(out, memory, {lines, order, first, nullptr, lines.length}, n, k, err);
 }
 

@@ -64,7 +64,7 @@ struct ma_sorted {
 };
 
 /* The `k` first (at most a line's length) of `n` lines from `first` on; *memory keeps them. */
-ma_status ma_cuda_first_items(ma_sorted *out, ma_scratch *memory, const ma_lines &lines, int64_t first, int64_t n, ma_order order,
-                              int64_t k, ma_error *err);
+ma_status ma_cuda_first_items(ma_sorted *out, ma_scratch *memory, const ma_lines &lines, int64_t first, int64_t n,
+                              ma_order order, int64_t k, ma_error *err);
 
 #endif

@@ -99,10 +99,11 @@ __global__ void add_powers_kernel(const stats_job j) {
 }
 
 __global__ void put_top_kernel(const stats_job j, const ma_item *items, int64_t n) {
-  for MA_EACH(i, n) {
-    j.out->top_index[i] = items[i].index;
-    j.out->top_value[i] = ma_load_f32(j.data, j.dtype, items[i].index);
-  }
+  for
+    MA_EACH(i, n) {
+      j.out->top_index[i] = items[i].index;
+      j.out->top_value[i] = ma_load_f32(j.data, j.dtype, items[i].index);
+    }
 }
 
 ma_status gather_sums(ma_device *device, stats_job j, bool with_powers, ma_error *err) {
@@ -138,7 +139,7 @@ void report_sums(ma_stats *out, const gathered &g, bool with_powers) {
   out->kurtosis = second > 0 ? g.centered.fourth * n / (second * second) : static_cast<double>(NAN);
 }
 
-}  // namespace
+} // namespace
 
 ma_status ma_cuda_statistics(ma_stats *out, const ma_tensor *a, unsigned wanted, int n_top, ma_error *err) {
   ma_device *device = ma_tensor_device(a);
@@ -161,7 +162,8 @@ ma_status ma_cuda_statistics(ma_stats *out, const ma_tensor *a, unsigned wanted,
   j.part = (j.n + MOST_PARTS - 1) / MOST_PARTS > LEAST_PART ? (j.n + MOST_PARTS - 1) / MOST_PARTS : LEAST_PART;
   j.n_parts = (j.n + j.part - 1) / j.part;
   if (top > 0) MA_CUDA_TRY(gather_top(device, j, line, top, err));
-  if (wanted & MA_STAT_MEDIAN) MA_CUDA_TRY(ma_cuda_select(device, &j.out->median, MA_F32, line, true, (j.n - 1) / 2, err));
+  if (wanted & MA_STAT_MEDIAN)
+    MA_CUDA_TRY(ma_cuda_select(device, &j.out->median, MA_F32, line, true, (j.n - 1) / 2, err));
   if (with_sums) MA_CUDA_TRY(gather_sums(device, j, with_powers, err));
   MA_CUDA_TRY(device->backend->download(device, &g, j.out, sizeof g, err));
   for (; out->n_top < top && g.top_value[out->n_top] == g.top_value[out->n_top]; out->n_top++) { /* NaN is last */

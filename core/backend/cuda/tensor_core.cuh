@@ -15,22 +15,27 @@
  *   c: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1) */
 #ifdef __CUDACC__
 __device__ inline void ma_multiply_add(ma_bf16, float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 __device__ inline void ma_multiply_add(ma_f16, float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 #else
-template <typename T> void ma_multiply_add(T, float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+template <typename T>
+void ma_multiply_add(T, float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   struct given {
     uint32_t a[4], b[2];
   } mine{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, all[32];
   ma_emulation_gather(0xFFFFFFFFu, &mine, all, sizeof mine);
-  const auto number = [](uint32_t pair, int i) { return ma_to_f32(T{static_cast<uint16_t>(i % 2 ? pair >> 16 : pair & 0xFFFF)}); };
+  const auto number = [](uint32_t pair, int i) {
+    return ma_to_f32(T{static_cast<uint16_t>(i % 2 ? pair >> 16 : pair & 0xFFFF)});
+  };
   for (int i = 0; i < 4; i++) {
     const int lane = ma_emulation_lane(), row = lane / 4, column = lane % 4 * 2 + i % 2;
     for (int k = 0; k < 16; k++) {
@@ -68,7 +73,8 @@ __device__ inline void ma_copy_wait() {
 __device__ inline uint32_t ma_pair_at(const uint16_t *at) { return *reinterpret_cast<const uint32_t *>(at); }
 
 /* Two numbers, rounded. */
-template <typename T> __device__ inline uint32_t ma_pair_of(T, float low, float high) {
+template <typename T>
+__device__ inline uint32_t ma_pair_of(T, float low, float high) {
   T l, h;
   ma_from_f32(&l, low);
   ma_from_f32(&h, high);
@@ -77,11 +83,13 @@ template <typename T> __device__ inline uint32_t ma_pair_of(T, float low, float 
 #ifdef __CUDACC__
 __device__ inline uint32_t ma_pair_of(ma_bf16, float low, float high) { /* one instruction for both */
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return static_cast<uint32_t>(__bfloat16_as_ushort(pair.x)) | static_cast<uint32_t>(__bfloat16_as_ushort(pair.y)) << 16;
+  return static_cast<uint32_t>(__bfloat16_as_ushort(pair.x)) | static_cast<uint32_t>(__bfloat16_as_ushort(pair.y))
+                                                                   << 16;
 }
 __device__ inline uint32_t ma_pair_of(ma_f16, float low, float high) {
   const __half2 pair = __floats2half2_rn(low, high);
-  return static_cast<uint32_t>(__half_as_ushort(__low2half(pair))) | static_cast<uint32_t>(__half_as_ushort(__high2half(pair))) << 16;
+  return static_cast<uint32_t>(__half_as_ushort(__low2half(pair))) |
+         static_cast<uint32_t>(__half_as_ushort(__high2half(pair))) << 16;
 }
 #endif
 __device__ inline void ma_numbers_of(ma_bf16, uint32_t pair, float *low, float *high) {
@@ -94,7 +102,8 @@ __device__ inline void ma_numbers_of(ma_f16, uint32_t pair, float *low, float *h
 }
 
 /* Rounds two numbers to T. */
-template <typename T> __device__ inline void ma_round_pair(T type, float *low, float *high) {
+template <typename T>
+__device__ inline void ma_round_pair(T type, float *low, float *high) {
   ma_numbers_of(type, ma_pair_of(type, *low, *high), low, high);
 }
 

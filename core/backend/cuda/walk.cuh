@@ -7,14 +7,14 @@
 enum { MA_CUDA_WALK_MAX = 5 };
 
 /* Loops of a thread over its elements of a launch, and over its fours. */
-#define MA_EACH(i, count) (int64_t i = ma_thread(); i < (count); i += ma_n_threads())
+#define MA_EACH(i, count)      (int64_t i = ma_thread(); i < (count); i += ma_n_threads())
 #define MA_EACH_FOUR(i, count) (int64_t i = 4 * ma_thread(); i < (count); i += 4 * ma_n_threads())
 
 /* Handed to kernels by value.  Dims that continue each other in every tensor are one. */
 struct ma_cuda_walk {
   int n, n_dims;
-  int64_t count;      /* elements */
-  bool is_straight;   /* every tensor lies in order, or is one number; 4 elements from a multiple of 4 on are aligned */
+  int64_t count;    /* elements */
+  bool is_straight; /* every tensor lies in order, or is one number; 4 elements from a multiple of 4 on are aligned */
   int64_t shape[MA_MAX_DIMS];
   int64_t strides[MA_CUDA_WALK_MAX][MA_MAX_DIMS];
   void *data[MA_CUDA_WALK_MAX]; /* of the first element */
@@ -57,7 +57,8 @@ inline ma_cuda_walk ma_cuda_walk_over(int n, const ma_tensor *const *tensors) {
 }
 
 /* Offsets, from each tensor's first element, of element `i`.  32-bit division is several times as fast. */
-template <int N> __device__ inline void ma_walk_at(const ma_cuda_walk &w, int64_t i, int64_t (&at)[N]) {
+template <int N>
+__device__ inline void ma_walk_at(const ma_cuda_walk &w, int64_t i, int64_t (&at)[N]) {
   for (int t = 0; t < N; t++) at[t] = 0;
   for (int d = w.n_dims - 1; d >= 0; d--) {
     int64_t index = i;
@@ -127,7 +128,8 @@ __device__ inline void ma_store_four(void *data, ma_dtype dtype, int64_t at, con
 
 /* Elements [first, first + n) of tensor 0's order, n <= 4: of every tensor that is read, in[t]; `f(in, out)` makes what is
  * written to tensor 0.  N counts tensor 0 too.  With more OUTS, these are tensors 0, 1, ..., and f makes out[0], out[1], ... */
-template <int N, int OUTS = 1, typename F> __device__ inline void ma_walk_four(const ma_cuda_walk &w, int64_t first, F f) {
+template <int N, int OUTS = 1, typename F>
+__device__ inline void ma_walk_four(const ma_cuda_walk &w, int64_t first, F f) {
   const int n = w.count - first < 4 ? static_cast<int>(w.count - first) : 4;
   ma_four in[N], out[OUTS];
   const auto make = [&]() {
@@ -158,6 +160,8 @@ template <int N, int OUTS = 1, typename F> __device__ inline void ma_walk_four(c
 }
 
 /* Threads for a walk by fours. */
-inline ma_grid ma_grid_fours(ma_device *device, const ma_cuda_walk &w) { return ma_grid_over(device, (w.count + 3) / 4); }
+inline ma_grid ma_grid_fours(ma_device *device, const ma_cuda_walk &w) {
+  return ma_grid_over(device, (w.count + 3) / 4);
+}
 
 #endif

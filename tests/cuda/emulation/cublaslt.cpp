@@ -29,12 +29,14 @@ struct cublasLtMatmulPreferenceOpaque {
 
 static cublasLtContext context;
 
-template <typename T> static cublasStatus_t make(T **out, const T &value) {
+template <typename T>
+static cublasStatus_t make(T **out, const T &value) {
   *out = new (std::nothrow) T(value);
   return *out ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_ALLOC_FAILED;
 }
 
-template <typename T> static cublasStatus_t set(T *field, const void *value, size_t bytes) {
+template <typename T>
+static cublasStatus_t set(T *field, const void *value, size_t bytes) {
   if (bytes != sizeof *field) return CUBLAS_STATUS_INVALID_VALUE;
   std::memcpy(field, value, bytes);
   return CUBLAS_STATUS_SUCCESS;
@@ -62,8 +64,8 @@ static float cut(float value, cublasComputeType_t compute) {
 }
 
 /* Whether the library takes the three together. */
-static bool fits(const cublasLtMatmulDescOpaque &desc, const cublasLtMatrixLayoutOpaque &a, const cublasLtMatrixLayoutOpaque &b,
-                 const cublasLtMatrixLayoutOpaque &d) {
+static bool fits(const cublasLtMatmulDescOpaque &desc, const cublasLtMatrixLayoutOpaque &a,
+                 const cublasLtMatrixLayoutOpaque &b, const cublasLtMatrixLayoutOpaque &d) {
   const bool a_turns = desc.a == CUBLAS_OP_T, b_turns = desc.b == CUBLAS_OP_T;
   const uint64_t m = a_turns ? a.columns : a.rows, k = a_turns ? a.rows : a.columns;
   const uint64_t n = b_turns ? b.rows : b.columns, k_of_b = b_turns ? b.columns : b.rows;
@@ -99,13 +101,13 @@ cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) {
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute, const void *value,
-                                              size_t bytes) {
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute,
+                                              const void *value, size_t bytes) {
   return set(attribute == CUBLASLT_MATMUL_DESC_TRANSA ? &desc->a : &desc->b, value, bytes);
 }
 
-cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type, uint64_t rows, uint64_t columns,
-                                          int64_t step) {
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type, uint64_t rows,
+                                          uint64_t columns, int64_t step) {
   return make(out, {type, rows, columns, step, 0, 1});
 }
 
@@ -114,8 +116,9 @@ cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout, cublasLtMatrixLayoutAttribute_t attribute,
-                                                const void *value, size_t bytes) {
+cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
+                                                cublasLtMatrixLayoutAttribute_t attribute, const void *value,
+                                                size_t bytes) {
   return attribute == CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT ? set(&layout->n_batches, value, bytes)
                                                          : set(&layout->batch_step, value, bytes);
 }
@@ -130,7 +133,8 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t prefer
 }
 
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
-                                                    cublasLtMatmulPreferenceAttributes_t attribute, const void *value, size_t bytes) {
+                                                    cublasLtMatmulPreferenceAttributes_t attribute, const void *value,
+                                                    size_t bytes) {
   uint64_t most;
   uint32_t mask;
   if (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES) return set(&most, value, bytes);
@@ -140,9 +144,9 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
 
 /* The "kernel" that is chosen remembers what alignment it was promised. */
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
-                                              cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
-                                              cublasLtMatmulPreference_t preference, int wanted,
-                                              cublasLtMatmulHeuristicResult_t results[], int *found) {
+                                              cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
+                                              cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference,
+                                              int wanted, cublasLtMatmulHeuristicResult_t results[], int *found) {
   *found = 0;
   if (wanted < 1) return CUBLAS_STATUS_INVALID_VALUE;
   if (!fits(*desc, *a, *b, *d) || c->type != d->type) return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -152,10 +156,10 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha, const void *a, cublasLtMatrixLayout_t of_a,
-                              const void *b, cublasLtMatrixLayout_t of_b, const void *beta, const void *c, cublasLtMatrixLayout_t,
-                              void *d, cublasLtMatrixLayout_t of_d, const cublasLtMatmulAlgo_t *algo, void *workspace,
-                              size_t workspace_bytes, cudaStream_t) {
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha, const void *a,
+                              cublasLtMatrixLayout_t of_a, const void *b, cublasLtMatrixLayout_t of_b, const void *beta,
+                              const void *c, cublasLtMatrixLayout_t, void *d, cublasLtMatrixLayout_t of_d,
+                              const cublasLtMatmulAlgo_t *algo, void *workspace, size_t workspace_bytes, cudaStream_t) {
   const void *const matrices[] = {a, b, c, d};
   if (!fits(*desc, *of_a, *of_b, *of_d) || c != d) return CUBLAS_STATUS_NOT_SUPPORTED;
   for (int i = 0; i < 4; i++) {

@@ -15,10 +15,10 @@
 #define __host__
 #define __constant__
 #define __forceinline__ inline
-#define __noinline__ __attribute__((noinline))
+#define __noinline__    __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
-#define __shared__ static thread_local /* one block runs at a time */
+#define __shared__   static thread_local /* one block runs at a time */
 
 struct dim3 {
   unsigned x, y, z;
@@ -53,7 +53,8 @@ inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 void ma_emulation_run(const char *name, dim3 blocks, dim3 threads, size_t shared, void (*body)(void *), void *self);
 unsigned char *ma_emulation_shared();
 
-template <typename T> inline void ma_emulation_check(const char *name, const T &argument) {
+template <typename T>
+inline void ma_emulation_check(const char *name, const T &argument) {
   if constexpr (std::is_pointer_v<T>) ma_emulation_check_pointer(name, argument);
 }
 
@@ -63,7 +64,8 @@ void ma_emulation_launch(const char *name, dim3 blocks, dim3 threads, size_t sha
   auto call = [&]() { kernel(arguments...); };
   using call_type = decltype(call);
   (ma_emulation_check(name, arguments), ...);
-  ma_emulation_run(name, blocks, threads, shared, [](void *self) { (*static_cast<call_type *>(self))(); }, &call);
+  ma_emulation_run(
+      name, blocks, threads, shared, [](void *self) { (*static_cast<call_type *>(self))(); }, &call);
 }
 
 /* ---- what threads do together ---- */
@@ -89,25 +91,30 @@ void ma_emulation_gather(unsigned mask, const void *mine, void *all, size_t byte
 void ma_emulation_copy_later(void *to, const void *from, size_t bytes);
 void ma_emulation_copy_now();
 
-template <typename T> T ma_emulation_from(unsigned mask, T value, int from) {
+template <typename T>
+T ma_emulation_from(unsigned mask, T value, int from) {
   static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= 16);
   T theirs;
   ma_emulation_exchange(mask, &value, &theirs, sizeof value, from);
   return theirs;
 }
 
-template <typename T> T __shfl_sync(unsigned mask, T value, int lane, int width = 32) {
+template <typename T>
+T __shfl_sync(unsigned mask, T value, int lane, int width = 32) {
   return ma_emulation_from(mask, value, ma_emulation_lane() / width * width + (lane & (width - 1)));
 }
-template <typename T> T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32) {
+template <typename T>
+T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32) {
   const int me = ma_emulation_lane(), from = me ^ bits;
   return ma_emulation_from(mask, value, from / width == me / width ? from : me);
 }
-template <typename T> T __shfl_down_sync(unsigned mask, T value, unsigned by, int width = 32) {
+template <typename T>
+T __shfl_down_sync(unsigned mask, T value, unsigned by, int width = 32) {
   const int me = ma_emulation_lane(), from = me + static_cast<int>(by);
   return ma_emulation_from(mask, value, from / width == me / width ? from : me);
 }
-template <typename T> T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 32) {
+template <typename T>
+T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 32) {
   const int me = ma_emulation_lane(), from = me - static_cast<int>(by);
   return ma_emulation_from(mask, value, from >= 0 && from / width == me / width ? from : me);
 }
@@ -117,32 +124,38 @@ inline void __threadfence_block() {}
 
 /* ---- one thread after the other: every access is atomic ---- */
 
-template <typename T> T atomicAdd(T *at, std::common_type_t<T> value) {
+template <typename T>
+T atomicAdd(T *at, std::common_type_t<T> value) {
   const T old = *at;
   *at = static_cast<T>(old + value);
   return old;
 }
-template <typename T> T atomicMax(T *at, std::common_type_t<T> value) {
+template <typename T>
+T atomicMax(T *at, std::common_type_t<T> value) {
   const T old = *at;
   if (value > old) *at = value;
   return old;
 }
-template <typename T> T atomicMin(T *at, std::common_type_t<T> value) {
+template <typename T>
+T atomicMin(T *at, std::common_type_t<T> value) {
   const T old = *at;
   if (value < old) *at = value;
   return old;
 }
-template <typename T> T atomicOr(T *at, std::common_type_t<T> value) {
+template <typename T>
+T atomicOr(T *at, std::common_type_t<T> value) {
   const T old = *at;
   *at = old | value;
   return old;
 }
-template <typename T> T atomicExch(T *at, std::common_type_t<T> value) {
+template <typename T>
+T atomicExch(T *at, std::common_type_t<T> value) {
   const T old = *at;
   *at = value;
   return old;
 }
-template <typename T> T atomicCAS(T *at, std::common_type_t<T> expected, std::common_type_t<T> value) {
+template <typename T>
+T atomicCAS(T *at, std::common_type_t<T> expected, std::common_type_t<T> value) {
   const T old = *at;
   if (old == expected) *at = value;
   return old;
@@ -150,7 +163,8 @@ template <typename T> T atomicCAS(T *at, std::common_type_t<T> expected, std::co
 
 /* ---- bits and arithmetic that C++ does not have ---- */
 
-template <typename To, typename From> inline To ma_emulation_bits(From from) {
+template <typename To, typename From>
+inline To ma_emulation_bits(From from) {
   static_assert(sizeof(To) == sizeof(From));
   To to;
   std::memcpy(&to, &from, sizeof to);
@@ -172,8 +186,17 @@ inline float __expf(float x) { return expf(x); }
 inline float __logf(float x) { return logf(x); }
 inline float __fdividef(float x, float y) { return x / y; }
 inline float __frcp_rn(float x) { return 1.0f / x; }
-template <typename T> inline T __ldg(const T *at) { return *at; }
-template <typename T> constexpr std::enable_if_t<std::is_arithmetic_v<T>, T> min(T a, T b) { return b < a ? b : a; }
-template <typename T> constexpr std::enable_if_t<std::is_arithmetic_v<T>, T> max(T a, T b) { return a < b ? b : a; }
+template <typename T>
+inline T __ldg(const T *at) {
+  return *at;
+}
+template <typename T>
+constexpr std::enable_if_t<std::is_arithmetic_v<T>, T> min(T a, T b) {
+  return b < a ? b : a;
+}
+template <typename T>
+constexpr std::enable_if_t<std::is_arithmetic_v<T>, T> max(T a, T b) {
+  return a < b ? b : a;
+}
 
 #endif

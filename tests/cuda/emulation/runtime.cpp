@@ -16,7 +16,7 @@
 #ifdef MA_FIBER_ASAN
 #include <sanitizer/asan_interface.h>
 #else
-#define ASAN_POISON_MEMORY_REGION(data, bytes) static_cast<void>(0)
+#define ASAN_POISON_MEMORY_REGION(data, bytes)   static_cast<void>(0)
 #define ASAN_UNPOISON_MEMORY_REGION(data, bytes) static_cast<void>(0)
 #endif
 
@@ -28,7 +28,7 @@ constexpr size_t ARENA = size_t{16} << 30, GRAIN = 256;
 struct device {
   std::recursive_mutex lock;
   char *arena = nullptr;
-  size_t top = 0;  /* bytes that were ever in use */
+  size_t top = 0; /* bytes that were ever in use */
   size_t used = 0;
   int n_entered = 0;
   unsigned n_left = 0; /* how often it was left */
@@ -36,7 +36,7 @@ struct device {
   size_t protected_bytes = 0;
   const bool is_strict = getenv("MASSACT_EMULATION") && strcmp(getenv("MASSACT_EMULATION"), "strict") == 0;
   std::map<size_t, size_t> taken, left; /* offset to bytes, of what is in use and of the gaps below `top` */
-  void *host = nullptr; /* the memory of the host that the device sees */
+  void *host = nullptr;                 /* the memory of the host that the device sees */
   size_t host_bytes = 0;
   cudaError_t last = cudaSuccess;
 };
@@ -107,7 +107,7 @@ void give_back(size_t offset, size_t bytes) {
   left[offset] = bytes;
 }
 
-}  // namespace
+} // namespace
 
 extern "C" {
 

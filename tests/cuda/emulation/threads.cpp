@@ -153,7 +153,7 @@ void meet(unsigned mask) {
   }
 }
 
-}  // namespace
+} // namespace
 
 unsigned char *ma_emulation_shared() { return b.shared.data(); }
 
@@ -165,7 +165,8 @@ void ma_emulation_run(const char *name, dim3 blocks, dim3 threads, size_t shared
   b.name = name, b.body = body, b.self = self, b.n_threads = n_threads, b.is_running = true;
   b.shared.resize(shared + 1);
   blockDim = threads, gridDim = blocks;
-  if (n_threads == 0 || n_threads > 1024 || shared > 232448 || blocks.x > 0x7FFFFFFFu || blocks.y > 65535 || blocks.z > 65535)
+  if (n_threads == 0 || n_threads > 1024 || shared > 232448 || blocks.x > 0x7FFFFFFFu || blocks.y > 65535 ||
+      blocks.z > 65535)
     die("a launch that no GPU takes: too many threads, blocks or bytes of shared memory");
   n_launches++;
   ma_emulation_enter();
@@ -199,9 +200,7 @@ int __syncthreads_count(int predicate) {
   return b.count;
 }
 
-int __syncthreads_and(int predicate) {
-  return __syncthreads_count(predicate == 0) == 0;
-}
+int __syncthreads_and(int predicate) { return __syncthreads_count(predicate == 0) == 0; }
 
 void __syncwarp(unsigned mask) { meet(mask); }
 
@@ -233,7 +232,8 @@ void ma_emulation_gather(unsigned mask, const void *mine, void *all, size_t byte
   warp &w = b.warps[b.current->thread / WARP];
   std::memcpy(w.given[b.current->thread % WARP], mine, bytes);
   meet(mask);
-  for (unsigned lane = 0; lane < WARP; lane++) std::memcpy(static_cast<unsigned char *>(all) + lane * bytes, w.given[lane], bytes);
+  for (unsigned lane = 0; lane < WARP; lane++)
+    std::memcpy(static_cast<unsigned char *>(all) + lane * bytes, w.given[lane], bytes);
   meet(mask);
 }
 
