@@ -3,6 +3,7 @@
 local M = {}
 
 local home = require("massact").home
+local token_text = require "massact.token_text"
 local default = home .. "/experiments/default/"
 
 ---The options that every experiment takes; `extra` adds to them, or replaces some.
@@ -73,7 +74,7 @@ function M.perplexity(value) return type(value) == "number" and ("perplexity %.4
 ---@return string
 function M.quoted(texts)
   local out = {}
-  for i, text in ipairs(texts) do out[i] = "'" .. text:gsub("\\", "\\\\"):gsub("\n", "\\n"):gsub("\r", "\\r") .. "'" end
+  for i, text in ipairs(texts) do out[i] = "'" .. token_text.escaped((text:gsub("\\", "\\\\"))) .. "'" end
   return M.list(out)
 end
 

@@ -3,6 +3,7 @@
 -- Colours have names (steelblue, orange, green, red, purple, gray, black ...) or are "#rrggbb".
 local core = require "massact.core"
 local keyed = require "massact.keyed"
+local token_text = require "massact.token_text"
 
 local M = {}
 
@@ -248,7 +249,7 @@ function Grid:save(path, options) save(self, path, options) end
 -- ---- tokens ----
 
 -- White space and invisible characters, as a reader sees them.
-local visible = { [" "] = "\u{2423}", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
+local visible = { [" "] = "\u{2423}" }
 for _, code in ipairs { 0xA0, 0xAD, 0x200B, 0x200C, 0x200D, 0x200E, 0x200F, 0x2028, 0x2029, 0x202A, 0x202B, 0x202C, 0x202D, 0x202E, 0x2060, 0xFEFF } do
   visible[utf8.char(code)] = ("<U+%04X>"):format(code)
 end
@@ -261,8 +262,8 @@ function M.token(text, options)
   options = check("token", options or {})
   if type(text) ~= "string" then error("token: a text is wanted, not a " .. type(text), 2) end
   if text == "" then text = "<empty>" end
-  local shown = utf8.len(text) and text:gsub(utf8.charpattern, visible) or text:gsub("[ \n\r\t]", visible)
-  return { text = shown, color = options.massive and "red" or nil, bold = options.massive and true or nil }
+  local shown = utf8.len(text) and text:gsub(utf8.charpattern, visible) or text:gsub(" ", visible)
+  return { text = token_text.escaped(shown), color = options.massive and "red" or nil, bold = options.massive and true or nil }
 end
 
 -- ---- for tests ----

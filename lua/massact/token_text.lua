@@ -25,6 +25,18 @@ local function bytes_of(spelled)
   return table.concat(out)
 end
 
+-- What a terminal would obey and a picture cannot draw.
+local escapes = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
+for code = 0, 0x7F do
+  local char = string.char(code)
+  if char:find "%c" then escapes[char] = escapes[char] or ("\\x%02x"):format(code) end
+end
+
+---A text whose control characters are spelled as Python spells them: "\\n", "\\x1b".
+---@param text string
+---@return string
+function M.escaped(text) return (text:gsub("%c", escapes)) end
+
 ---The text of a token; always UTF-8.
 ---@param tokenizer massact.Tokenizer
 ---@param id integer

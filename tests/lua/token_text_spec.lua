@@ -20,6 +20,11 @@ describe("token_text", function()
     assert.equal("你", token_text.text(tokenizer("ä½ł", "你"), 0))
   end)
 
+  it("spells control characters, which a terminal would obey", function()
+    assert.equal("a\\n\\t\\x00\\x1b[2J\\x7f é", token_text.escaped "a\n\t\0\27[2J\127 é")
+    assert.equal("['\\\\n', '\\n', '\\x1b']", require("massact.paper").quoted { "\\n", "\n", "\27" })
+  end)
+
   it("spells special tokens as the vocabulary does, and unused ids by number", function()
     assert.equal("<s>", token_text.text(tokenizer("<s>", "", true), 1))
     assert.equal("<7>", token_text.text(tokenizer(nil, ""), 7))
