@@ -113,7 +113,7 @@ ma_status ma_pass_multiply(ma_pass *pass, ma_tensor *out, const ma_tensor *x, co
   ma_dtype dtype = pass->model->dtype;
   ma_arena_mark mark = ma_arena_here(pass->arena);
   if (dtype != MA_F32 && weight->dtype == dtype && !pass->is_recorded &&
-      pass->model->device->backend->multiplies_16_bit) {
+      pass->model->device->backend->keeps_16_bit) {
     MA_TRY(ma_pass_new(pass, &narrow, dtype, x->n_dims, x->shape, err));
     MA_TRY(ma_copy(&narrow, x, err));
   }

@@ -256,7 +256,7 @@ static bool is_foreign(const ma_weights *w, const ma_tensor *t) { return w->dtyp
 
 /* Products are in the model's 16 bits: what goes into them is never widened. */
 static bool is_narrow(const ma_weights *w, const ma_tensor *t, ma_slot slot) {
-  return w->dtype != MA_F32 && is_matrix(slot) && ma_tensor_device(t)->backend->multiplies_16_bit;
+  return w->dtype != MA_F32 && is_matrix(slot) && ma_tensor_device(t)->backend->keeps_16_bit;
 }
 
 /* A GEMM takes `dtype` with one contiguous dim. */

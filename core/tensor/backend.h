@@ -19,7 +19,7 @@ typedef struct ma_kernels {
 
 typedef struct ma_backend {
   const char *name;       /* "cpu", "cuda" */
-  bool multiplies_16_bit; /* linear of two tensors of one 16-bit type is faster than in f32 (and sums in f32) */
+  bool keeps_16_bit; /* a 16-bit model's weights and activations stay in 16 bits; arithmetic is in f32 all the same */
   ma_status (*alloc)(ma_device *device, void **out, size_t bytes, ma_error *err);
   void (*free)(ma_device *device, void *data);
   /* Between host memory and the device's; both wait until the bytes are there. */

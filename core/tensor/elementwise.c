@@ -162,7 +162,7 @@ ma_status ma_unary(ma_tensor *out, ma_unary_kind kind, const ma_tensor *a, ma_er
   ma_op op = ma_op_begin(ma_unary_name(kind), out, err);
   ma_status st = MA_OK;
   MA_TRY(ma_op_plain(&op, a));
-  MA_TRY(ma_op_output(&op, unary_dtype(kind, a->dtype), a->n_dims, a->shape));
+  MA_TRY(ma_op_output_float(&op, unary_dtype(kind, a->dtype), a->n_dims, a->shape));
   MA_TRY(ma_op_run(&op, unary, op.out, kind, a, err));
   MA_TRY(ma_op_record(&op, &unary_rules[kind], 1, &kind, sizeof kind, a));
 done:
@@ -225,7 +225,7 @@ ma_status ma_binary(ma_tensor *out, ma_binary_kind kind, const ma_tensor *a, con
   MA_TRY(ma_op_plain(&op, b));
   MA_TRY(ma_op_broadcast(&op, &n_dims, shape, a, b));
   MA_TRY(ma_op_unalias(&b, &held, out, b, err));
-  MA_TRY(ma_op_output(&op, binary_dtype(kind, a->dtype, b->dtype), n_dims, shape));
+  MA_TRY(ma_op_output_float(&op, binary_dtype(kind, a->dtype, b->dtype), n_dims, shape));
   MA_TRY(ma_op_run(&op, binary, op.out, kind, a, b, err));
   MA_TRY(ma_op_record(&op, &binary_rules[kind], binary_reads(kind, a, b), &kind, sizeof kind, a, b));
 done:

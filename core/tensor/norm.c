@@ -15,7 +15,7 @@ static ma_status check_rows(ma_op *op, const ma_tensor *x) {
   if (st != MA_OK) return st;
   if (!ma_dtype_is_float(x->dtype) || x->n_dims < 1)
     return ma_fail(op->err, MA_BAD_ARGUMENT, "%s works on floats of at least one dim", op->name);
-  return ma_op_output(op, x->dtype, x->n_dims, x->shape);
+  return ma_op_output_float(op, x->dtype, x->n_dims, x->shape);
 }
 
 /* ---- softmax ---- */
@@ -259,7 +259,7 @@ ma_status ma_gated(ma_tensor *out, ma_unary_kind activation, const ma_tensor *ga
   if (gate->n_dims < 1 || !ma_dtype_is_float(gate->dtype))
     MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "gated works on floats of at least one dim"));
   if (!ma_tensor_same_shape(gate, up) || gate->dtype != up->dtype) MA_TRY(ma_op_misfit(&op, gate, up));
-  MA_TRY(ma_op_output(&op, gate->dtype, gate->n_dims, gate->shape));
+  MA_TRY(ma_op_output_float(&op, gate->dtype, gate->n_dims, gate->shape));
   MA_TRY(ma_op_run(&op, gated, op.out, activation, gate, up, err));
   MA_TRY(ma_op_record(&op, &gated_rule, 3, &activation, sizeof activation, gate, up));
 done:

@@ -62,6 +62,12 @@ ma_status ma_op_output(ma_op *op, ma_dtype dtype, int n_dims, const int64_t *sha
   return MA_OK;
 }
 
+ma_status ma_op_output_float(ma_op *op, ma_dtype dtype, int n_dims, const int64_t *shape) {
+  ma_dtype wanted = op->out->dtype;
+  bool has_choice = ma_dtype_is_float(dtype) && ma_dtype_is_float(wanted) && (op->out->storage || wanted != MA_F32);
+  return ma_op_output(op, has_choice ? wanted : dtype, n_dims, shape);
+}
+
 ma_status ma_op_overwrite(ma_op *op) {
   ma_status st = ma_op_plain(op, op->given);
   op->is_in_place = false;

@@ -29,6 +29,10 @@ ma_status ma_op_input(ma_op *op, const ma_tensor *t);
 ma_status ma_op_plain(ma_op *op, const ma_tensor *t);
 /* Makes the output, or checks the one that was given.  From here on it is op->out: a recorded call has one of its own. */
 ma_status ma_op_output(ma_op *op, ma_dtype dtype, int n_dims, const int64_t *shape);
+/* The same for a row whose kernels round f32 results once, when they store them: an output that is given may be f32, f16 or bf16,
+ * and "no tensor" may say in its dtype which of them it is to become (a zeroed one says f32).  `dtype` is what the row gives where
+ * nobody says anything: of integers and flags there is no choice. */
+ma_status ma_op_output_float(ma_op *op, ma_dtype dtype, int n_dims, const int64_t *shape);
 /* The same for a call whose output exists and is written to, whatever was there. */
 ma_status ma_op_overwrite(ma_op *op);
 /* After the kernel, puts the output on the tape where that is called for.  `reads`: see ma_record. */

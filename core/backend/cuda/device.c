@@ -114,7 +114,7 @@ static const ma_kernels kernels = {
 
 static const ma_backend backend = {
     .name = "cuda",
-    .multiplies_16_bit = true,
+    .keeps_16_bit = true,
     .alloc = ma_cuda_alloc,
     .free = ma_cuda_free,
     .upload = upload,
