@@ -52,7 +52,8 @@ static int t_gated(lua_State *L) {
   const char *name = luaL_checkstring(L, 2);
   for (int kind = 0; kind < (int)MA_N_UNARY; kind++)
     if (strcmp(ma_unary_name((ma_unary_kind)kind), name) == 0)
-      return bind_made_tensor(L, ma_gated(bind_new_tensor(L), (ma_unary_kind)kind, gate, up, &err), &err);
+      return bind_made_tensor(
+          L, ma_gated(bind_new_tensor(L), gate, up, &(ma_gated_how){.activation = (ma_unary_kind)kind}, &err), &err);
   return bind_error(L, "gated: there is no function '%s'", name);
 }
 

@@ -210,14 +210,15 @@ static int t_rms_norm(lua_State *L) {
   ma_error err;
   const ma_tensor *x = bind_check_tensor(L, 1), *weight = optional_tensor(L, 2);
   double eps = luaL_optnumber(L, 3, 1e-5);
-  return bind_made_tensor(L, ma_rms_norm(bind_new_tensor(L), x, weight, eps, 0, &err), &err);
+  return bind_made_tensor(L, ma_rms_norm(bind_new_tensor(L), x, weight, &(ma_norm_how){.eps = eps}, &err), &err);
 }
 
 static int t_layer_norm(lua_State *L) {
   ma_error err;
   const ma_tensor *x = bind_check_tensor(L, 1), *weight = optional_tensor(L, 2), *bias = optional_tensor(L, 3);
   double eps = luaL_optnumber(L, 4, 1e-5);
-  return bind_made_tensor(L, ma_layer_norm(bind_new_tensor(L), x, weight, bias, eps, 0, &err), &err);
+  return bind_made_tensor(L, ma_layer_norm(bind_new_tensor(L), x, weight, bias, &(ma_norm_how){.eps = eps}, &err),
+                          &err);
 }
 
 static int t_gather(lua_State *L) {

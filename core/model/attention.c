@@ -37,7 +37,7 @@ static ma_status qk_norm(ma_pass *pass, ma_tensor *x, ma_slot slot, int layer, m
   if (s->qk_norm == MA_QK_NORM_ROW) MA_TRY(ma_tensor_reshape(&rows, x, 3, whole, err));
   else rows = ma_tensor_retain(x);
   if (s->norm == MA_NORM_LAYER) {
-    MA_TRY(ma_layer_norm(&rows, &rows, weight, NULL, s->norm_eps, s->norm_offset, err));
+    MA_TRY(ma_layer_norm(&rows, &rows, weight, NULL, &(ma_norm_how){s->norm_eps, s->norm_offset, MA_F32}, err));
     MA_TRY(ma_pass_round(pass, &rows, err));
   } else {
     MA_TRY(ma_pass_rms_norm(pass, &rows, &rows, weight, err));
@@ -93,7 +93,7 @@ typedef struct tallies {
   ma_tensor received, entropy;
 } tallies;
 
-static ma_tensor *wanted(ma_tensor *tally) { return tally->storage ? tally : NULL; }
+static ma_tensor *wanted(const ma_tensor *tally) { return tally->storage ? (ma_tensor *)tally : NULL; }
 
 static ma_status take_tallies(ma_pass *pass, tallies *t, const int64_t *probs_shape, int layer, ma_error *err) {
   ma_status st = MA_OK;
@@ -115,27 +115,55 @@ done:
   return st;
 }
 
+/* `x` as f32, for the operations that show scores and probabilities: itself, or a copy. */
+static ma_status widened(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_error *err) {
+  if (x->dtype == MA_F32) {
+    *out = ma_tensor_retain(x);
+    return MA_OK;
+  }
+  if (pass->is_recorded) return ma_tensor_convert(out, x, MA_F32, err);
+  ma_status st = ma_pass_take_shape(pass, out, MA_F32, x->n_dims, x->shape, err);
+  return st == MA_OK ? ma_copy(out, x, err) : st;
+}
+
+/* The same result by way of scores and probabilities, which are shown. */
+static ma_status mix_shown(ma_pass *pass, ma_tensor *z, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
+                           const ma_attention_how *how, const int64_t *shape, const tallies *t, int layer,
+                           ma_error *err) {
+  ma_status st = MA_OK;
+  ma_tensor scores = {0}, wide_q = {0}, wide_k = {0}, wide_v = {0};
+  MA_TRY(widened(pass, &wide_q, q, err));
+  MA_TRY(widened(pass, &wide_k, k, err));
+  MA_TRY(widened(pass, &wide_v, v, err));
+  MA_TRY(ma_pass_take_shape(pass, &scores, MA_F32, 4, shape, err));
+  MA_TRY(ma_attention_scores(&scores, &wide_q, &wide_k, how, err));
+  MA_VISIT(ATTN_SCORES, layer, &scores);
+  MA_TRY(ma_softmax(&scores, &scores, false, err));
+  MA_TRY(ma_pass_round(pass, &scores, err));
+  MA_VISIT(ATTN_PROBS, layer, &scores);
+  MA_TRY(ma_attention_mix(z, &scores, &wide_v, how, err));
+  if (t->received.storage || t->entropy.storage)
+    MA_TRY(ma_attention_tally(wanted(&t->received), wanted(&t->entropy), &scores, err));
+done:
+  ma_tensor_release(&scores);
+  ma_tensor_release(&wide_q);
+  ma_tensor_release(&wide_k);
+  ma_tensor_release(&wide_v);
+  return st;
+}
+
 /* z [B T H d]: the values, mixed by the probabilities. */
 static ma_status mix(ma_pass *pass, ma_tensor *z, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v, int layer,
                      ma_error *err) {
   ma_status st = MA_OK;
   ma_attention_how how;
-  ma_tensor scores = {0};
   tallies t = {0};
   MA_TRY(describe(pass, &how, layer, err));
   int64_t shape[4] = {pass->B, q->shape[2], pass->T, k->shape[1] + (how.extra_key ? 1 : 0)};
   MA_TRY(take_tallies(pass, &t, shape, layer, err));
-  bool has_tallies = t.received.storage || t.entropy.storage;
   if (ma_pass_watches(pass, MA_AT_ATTN_SCORES, layer) || ma_pass_watches(pass, MA_AT_ATTN_PROBS, layer)) {
-    MA_TRY(ma_pass_take_shape(pass, &scores, 4, shape, err));
-    MA_TRY(ma_attention_scores(&scores, q, k, &how, err));
-    MA_VISIT(ATTN_SCORES, layer, &scores);
-    MA_TRY(ma_softmax(&scores, &scores, false, err));
-    MA_TRY(ma_pass_round(pass, &scores, err));
-    MA_VISIT(ATTN_PROBS, layer, &scores);
-    MA_TRY(ma_attention_mix(z, &scores, v, &how, err));
-    if (has_tallies) MA_TRY(ma_attention_tally(wanted(&t.received), wanted(&t.entropy), &scores, err));
-  } else if (has_tallies) {
+    MA_STEP(mix_shown(pass, z, q, k, v, &how, shape, &t, layer, err));
+  } else if (t.received.storage || t.entropy.storage) {
     MA_TRY(ma_attention_and_tally(z, wanted(&t.received), wanted(&t.entropy), q, k, v, &how, err));
   } else {
     MA_TRY(ma_attention(z, q, k, v, &how, err));
@@ -143,7 +171,6 @@ static ma_status mix(ma_pass *pass, ma_tensor *z, const ma_tensor *q, const ma_t
   MA_STEP(show_tallies(pass, &t, layer, err));
   MA_TRY(ma_pass_round(pass, z, err));
 done:
-  ma_tensor_release(&scores);
   ma_tensor_release(&t.received);
   ma_tensor_release(&t.entropy);
   return st;
@@ -173,7 +200,7 @@ ma_status ma_attention_branch(ma_pass *pass, int layer, const ma_tensor *h, ma_t
     all_v = ma_tensor_retain(&v);
   }
 
-  MA_TRY(ma_pass_take_shape(pass, &z, 4, heads, err));
+  MA_TRY(ma_pass_take_shape(pass, &z, ma_model_activations(pass->model), 4, heads, err));
   if (scales_queries(pass)) MA_TRY(ma_pass_scale(pass, &q, scale_of(s), err));
   MA_STEP(mix(pass, &z, &q, &all_k, &all_v, layer, err));
   MA_VISIT(ATTN_Z, layer, &z);

@@ -7,6 +7,7 @@ ma_status ma_cache_new(ma_cache **out, const ma_model *model, int64_t n_sequence
   ma_status st = MA_OK;
   ma_cache *c = NULL;
   const ma_spec *s = &model->spec;
+  ma_dtype dtype = ma_model_activations(model);
   int64_t shape[4] = {n_sequences, capacity, s->n_kv_heads, s->d_head};
   *out = NULL;
   MA_TRY(MA_NEW(&c, 1, err));
@@ -16,8 +17,8 @@ ma_status ma_cache_new(ma_cache **out, const ma_model *model, int64_t n_sequence
   MA_TRY(MA_NEW(&c->keys, c->n_layers, err));
   MA_TRY(MA_NEW(&c->values, c->n_layers, err));
   for (int l = 0; l < c->n_layers; l++) {
-    MA_TRY(ma_tensor_new(&c->keys[l], model->device, MA_F32, 4, shape, err));
-    MA_TRY(ma_tensor_new(&c->values[l], model->device, MA_F32, 4, shape, err));
+    MA_TRY(ma_tensor_new(&c->keys[l], model->device, dtype, 4, shape, err));
+    MA_TRY(ma_tensor_new(&c->values[l], model->device, dtype, 4, shape, err));
   }
   *out = c;
   c = NULL;

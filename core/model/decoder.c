@@ -19,16 +19,17 @@ static ma_status add_positions(ma_pass *pass, ma_error *err) {
   ma_status st = MA_OK;
   ma_tensor rows = {0};
   const ma_tensor *table;
+  ma_dtype dtype = ma_model_activations(pass->model);
   int64_t first = pass->n_past + pass->spec->position_offset;
   MA_TRY(ma_pass_weight(pass, &table, MA_SLOT_EMBED_POSITIONS, -1, err));
   if (first + pass->T > table->shape[0])
     MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "%lld tokens are too many: the model's position table ends at %lld",
                    (long long)(pass->n_past + pass->T), (long long)(table->shape[0] - pass->spec->position_offset)));
   MA_TRY(ma_tensor_narrow(&rows, table, 0, first, pass->T, err));
-  if (rows.dtype != MA_F32 || pass->model->dtype != MA_F32) {
+  if (rows.dtype != dtype || (dtype == MA_F32 && pass->model->dtype != MA_F32)) {
     ma_tensor stored = rows;
     rows = (ma_tensor){0};
-    st = ma_tensor_convert(&rows, &stored, MA_F32, err);
+    st = ma_tensor_convert(&rows, &stored, dtype, err);
     ma_tensor_release(&stored);
     if (st == MA_OK) st = ma_pass_round(pass, &rows, err);
     if (st != MA_OK) goto done;
@@ -97,11 +98,13 @@ static ma_status branch_in(ma_pass *pass, ma_tensor *h, ma_point point, ma_slot 
   ma_status st = MA_OK;
   if (pass->spec->norm_before) {
     MA_TRY(ma_pass_take(pass, h, pass->spec->d_model, err));
-    MA_TRY(ma_pass_norm(pass, h, &pass->x, norm, layer, err));
+    MA_TRY(ma_pass_norm_stream(pass, h, norm, layer, err));
   } else if (ma_pass_watches(pass, point, layer)) {
+    MA_TRY(ma_pass_settle(pass, err));
     MA_TRY(ma_pass_take(pass, h, pass->spec->d_model, err));
     MA_TRY(ma_copy(h, &pass->x, err));
   } else {
+    MA_TRY(ma_pass_settle(pass, err));
     *h = ma_tensor_retain(&pass->x);
   }
   MA_STEP(ma_pass_visit(pass, point, layer, h, err));
@@ -109,7 +112,19 @@ done:
   return st;
 }
 
+/* Where a branch writes to. */
+static ma_status take_branch(ma_pass *pass, ma_tensor *out, ma_error *err) {
+  if (!pass->branch.storage) return ma_pass_take(pass, out, pass->spec->d_model, err);
+  *out = ma_tensor_retain(&pass->branch);
+  return MA_OK;
+}
+
+/* Off the tape the sum waits for the next norm, or for whoever looks. */
 static ma_status add_to_stream(ma_pass *pass, const ma_tensor *branch, ma_slot sum_norm, int layer, ma_error *err) {
+  if (pass->branch.storage && !pass->spec->norm_sum) {
+    pass->is_pending = true;
+    return MA_OK;
+  }
   ma_status st = ma_binary(&pass->x, MA_BINARY_add, &pass->x, branch, err);
   if (st == MA_OK) st = ma_pass_round(pass, &pass->x, err);
   if (st == MA_OK && pass->spec->norm_sum) st = ma_pass_norm(pass, &pass->x, &pass->x, sum_norm, layer, err);
@@ -121,11 +136,11 @@ static ma_status attention_half(ma_pass *pass, int layer, ma_error *err) {
   ma_status st = MA_OK;
   ma_tensor h = {0}, out = {0};
   ma_arena_mark mark = ma_arena_here(pass->arena);
-  MA_TRY(ma_pass_take(pass, &out, pass->spec->d_model, err));
+  MA_TRY(take_branch(pass, &out, err));
   MA_STEP(branch_in(pass, &h, MA_AT_ATTN_NORM, MA_SLOT_ATTN_NORM, layer, err));
   MA_STEP(ma_attention_branch(pass, layer, &h, &out, err));
   MA_TRY(add_to_stream(pass, &out, MA_SLOT_ATTN_NORM, layer, err));
-  MA_VISIT(MID, layer, &pass->x);
+  MA_VISIT_STREAM(MID, layer);
 done:
   ma_tensor_release(&h);
   ma_tensor_release(&out);
@@ -138,7 +153,7 @@ static ma_status mlp_half(ma_pass *pass, int layer, ma_error *err) {
   ma_status st = MA_OK;
   ma_tensor h = {0}, out = {0};
   ma_arena_mark mark = ma_arena_here(pass->arena);
-  MA_TRY(ma_pass_take(pass, &out, pass->spec->d_model, err));
+  MA_TRY(take_branch(pass, &out, err));
   MA_STEP(branch_in(pass, &h, MA_AT_MLP_NORM, MA_SLOT_MLP_NORM, layer, err));
   MA_STEP(ma_mlp_branch(pass, layer, &h, &out, err));
   MA_TRY(add_to_stream(pass, &out, MA_SLOT_MLP_NORM, layer, err));
@@ -197,10 +212,10 @@ done:
 /* One layer from `from` on: its beginning, or what follows its mid. */
 static ma_status layer(ma_pass *pass, int n, ma_point from, ma_error *err) {
   ma_status st = MA_OK;
-  if (from == MA_AT_IN) MA_VISIT(IN, n, &pass->x);
+  if (from == MA_AT_IN) MA_VISIT_STREAM(IN, n);
   if (from == MA_AT_IN && ma_layer_can_recompute(pass, n)) MA_STEP(ma_layer_recomputed(pass, n, err));
   else MA_STEP(ma_layer(pass, n, from, err));
-  MA_VISIT(OUT, n, &pass->x);
+  MA_VISIT_STREAM(OUT, n);
 done:
   return st;
 }
@@ -225,7 +240,7 @@ static ma_status losses(ma_pass *pass, ma_result *out, const ma_tensor *hidden, 
     MA_TRY(ma_copy(&here, &next, err));
     ma_tensor_release(&here);
   }
-  MA_TRY(ma_pass_take_shape(pass, &each, 1, flat, err));
+  MA_TRY(ma_pass_take_shape(pass, &each, MA_F32, 1, flat, err));
   MA_TRY(ma_tensor_reshape(&here, &targets, 1, flat, err));
   if (pass->is_recorded && !pass->request->wants_losses && !logits) {
     MA_TRY(ma_tensor_reshape(&rows, hidden, 2, matrix, err));
@@ -263,7 +278,8 @@ done:
 static ma_status make_logits(ma_pass *pass, ma_tensor *out, const ma_tensor *hidden, ma_error *err) {
   ma_status st = MA_OK;
   const ma_spec *s = pass->spec;
-  MA_TRY(ma_pass_take(pass, out, s->vocab_size, err));
+  int64_t shape[3] = {pass->B, pass->T, s->vocab_size};
+  MA_TRY(ma_pass_take_shape(pass, out, MA_F32, 3, shape, err));
   MA_TRY(ma_pass_linear(pass, out, hidden, MA_SLOT_HEAD, MA_SLOT_HEAD_BIAS, -1, err));
   MA_TRY(ma_pass_scale(pass, out, s->logit_scale, err));
   if (s->logit_softcap > 0) {
@@ -286,8 +302,9 @@ static ma_status head(ma_pass *pass, bool skips_norm, ma_result *out, ma_error *
     hidden = ma_tensor_retain(&pass->x);
   } else {
     MA_TRY(ma_pass_take(pass, &hidden, s->d_model, err));
-    if (s->final_norm) MA_TRY(ma_pass_norm(pass, &hidden, &pass->x, MA_SLOT_FINAL_NORM, -1, err));
-    else MA_TRY(ma_copy(&hidden, &pass->x, err));
+    if (s->final_norm) MA_TRY(ma_pass_norm_stream(pass, &hidden, MA_SLOT_FINAL_NORM, -1, err));
+    else MA_TRY(ma_pass_settle(pass, err));
+    if (!s->final_norm) MA_TRY(ma_copy(&hidden, &pass->x, err));
     if (ma_weights_has(pass->model->weights, MA_SLOT_FINAL_PROJECT, -1)) {
       MA_TRY(ma_pass_take(pass, &projected, s->d_embed, err));
       MA_TRY(ma_pass_linear(pass, &projected, &hidden, MA_SLOT_FINAL_PROJECT, MA_N_SLOTS, -1, err));
@@ -319,11 +336,13 @@ ma_status ma_decode(ma_pass *pass, ma_result *out, ma_error *err) {
   ma_point from = MA_AT_IN;
   int first = 0;
   MA_TRY(ma_pass_take(pass, &pass->x, start ? pass->request->start_value->shape[2] : pass->spec->d_model, err));
+  if (!pass->is_recorded) MA_TRY(ma_pass_take(pass, &pass->branch, pass->spec->d_model, err));
   if (!start) {
     MA_TRY(embed(pass, err));
     MA_VISIT(EMBED, -1, &pass->x);
   } else {
-    if (pass->is_recorded) MA_TRY(ma_tensor_convert(&pass->x, pass->request->start_value, MA_F32, err));
+    if (pass->is_recorded)
+      MA_TRY(ma_tensor_convert(&pass->x, pass->request->start_value, ma_model_activations(pass->model), err));
     else MA_TRY(ma_copy(&pass->x, pass->request->start_value, err));
     MA_TRY(ma_pass_round(pass, &pass->x, err));
     if (start->point == MA_AT_FINAL_NORM) {

@@ -16,9 +16,9 @@ static int64_t tokens_of(int64_t *tokens, float *factors, const float *shares, i
   return n;
 }
 
-/* [n width] f32, to be written to. */
-static ma_status take_rows(ma_pass *pass, ma_tensor *out, int64_t n, int64_t width, ma_error *err) {
-  return ma_pass_take_shape(pass, out, 2, (int64_t[2]){n, width}, err);
+/* [n width], to be written to. */
+static ma_status take_rows(ma_pass *pass, ma_tensor *out, ma_dtype dtype, int64_t n, int64_t width, ma_error *err) {
+  return ma_pass_take_shape(pass, out, dtype, 2, (int64_t[2]){n, width}, err);
 }
 
 /* What multiplies each row: `factors`, or, on the tape, the shares themselves, column e of router [n_tokens n_experts]. */
@@ -47,25 +47,26 @@ static ma_status linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_sl
   return st == MA_OK ? ma_pass_multiply(pass, out, x, weight, NULL, err) : st;
 }
 
-/* sum [B T, D] += factor * expert(h) for the `n` tokens listed; e is the expert, index where its weights are. */
+/* sum [B T, D] f32 += factor * expert(h) for the `n` tokens listed; e is the expert, index where its weights are. */
 static ma_status add_expert(ma_pass *pass, ma_tensor *sum, const ma_tensor *h, const ma_tensor *router, int64_t e,
                             int64_t index, int64_t n, const int64_t *tokens, const float *factors, ma_error *err) {
   ma_status st = MA_OK;
   const ma_spec *s = pass->spec;
   ma_device *device = pass->model->device;
+  ma_dtype dtype = ma_model_activations(pass->model);
   ma_tensor ids = {0}, scale = {0}, column = {0}, x = {0}, gate = {0}, up = {0}, y = {0}, ones = {0};
   ma_arena_mark mark = ma_arena_here(pass->arena);
   MA_TRY(ma_pass_new(pass, &ids, MA_I64, 1, &n, err));
   MA_TRY(device->backend->upload(device, ma_tensor_data(&ids), tokens, ma_tensor_bytes(&ids), err));
   MA_TRY(take_scale(pass, &scale, router, e, &ids, factors, err));
-  MA_TRY(take_rows(pass, &x, n, s->d_model, err));
-  MA_TRY(take_rows(pass, &gate, n, s->d_ff, err));
-  MA_TRY(take_rows(pass, &up, n, s->d_ff, err));
+  MA_TRY(take_rows(pass, &x, dtype, n, s->d_model, err));
+  MA_TRY(take_rows(pass, &gate, dtype, n, s->d_ff, err));
+  MA_TRY(take_rows(pass, &up, dtype, n, s->d_ff, err));
+  MA_TRY(take_rows(pass, &y, MA_F32, n, s->d_model, err));
   MA_TRY(ma_gather(&x, h, 0, &ids, err));
   MA_TRY(linear(pass, &gate, &x, MA_SLOT_EXPERT_GATE, index, err));
   MA_TRY(linear(pass, &up, &x, MA_SLOT_EXPERT_UP, index, err));
   MA_TRY(ma_pass_activate(pass, &gate, &up, err));
-  if (!pass->is_recorded) y = ma_tensor_retain(&x);
   MA_TRY(linear(pass, &y, &up, MA_SLOT_EXPERT_PROJ, index, err));
   if (pass->model->dtype != MA_F32) {
     /* Shares are f32 even in 16 bits; their products are rounded, and so is the sum after each expert. */
@@ -97,8 +98,9 @@ ma_status ma_experts(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *ou
   int64_t n_tokens = pass->B * pass->T, flat[2] = {n_tokens, -1};
   int64_t *tokens = NULL;
   float *shares = NULL, *factors = NULL;
-  ma_tensor router = {0}, rows = {0}, sum = {0};
-  MA_TRY(ma_pass_take(pass, &router, s->n_experts, err));
+  ma_tensor router = {0}, rows = {0}, sum = {0}, shaped = {0};
+  int64_t by_expert[3] = {pass->B, pass->T, s->n_experts}, whole[3] = {pass->B, pass->T, s->d_model};
+  MA_TRY(ma_pass_take_shape(pass, &router, MA_F32, 3, by_expert, err));
   MA_TRY(ma_pass_linear(pass, &router, h, MA_SLOT_MLP_ROUTER, MA_N_SLOTS, layer, err));
   MA_VISIT(MLP_ROUTER, layer, &router);
   MA_TRY(ma_route(&router, &router, s->n_experts_used, err));
@@ -109,17 +111,15 @@ ma_status ma_experts(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *ou
   MA_TRY(MA_NEW(&factors, n_tokens, err));
   MA_TRY(device->backend->download(device, shares, ma_tensor_data(&router), ma_tensor_bytes(&router), err));
   MA_TRY(ma_tensor_reshape(&rows, h, 2, flat, err));
-  if (pass->is_recorded) MA_TRY(ma_tensor_new(out, device, MA_F32, 3, (int64_t[3]){pass->B, pass->T, s->d_model}, err));
-  MA_TRY(ma_fill(out, 0, err));
-  MA_TRY(ma_tensor_reshape(&sum, out, 2, flat, err));
+  MA_TRY(ma_pass_new(pass, &sum, MA_F32, 2, (int64_t[2]){n_tokens, s->d_model}, err));
+  MA_TRY(ma_fill(&sum, 0, err));
   for (int64_t e = 0; e < s->n_experts; e++) {
     int64_t n = tokens_of(tokens, factors, shares, n_tokens, s->n_experts, e);
     if (n > 0) MA_TRY(add_expert(pass, &sum, &rows, &router, e, layer * s->n_experts + e, n, tokens, factors, err));
   }
-  if (pass->is_recorded) {
-    ma_tensor_release(out);
-    MA_TRY(ma_tensor_reshape(out, &sum, 3, (int64_t[3]){pass->B, pass->T, s->d_model}, err));
-  }
+  MA_TRY(ma_tensor_reshape(&shaped, &sum, 3, whole, err));
+  if (pass->is_recorded) MA_TRY(ma_tensor_convert(out, &shaped, ma_model_activations(pass->model), err));
+  else MA_TRY(ma_copy(out, &shaped, err));
 done:
   ma_free(shares);
   ma_free(tokens);
@@ -127,5 +127,6 @@ done:
   ma_tensor_release(&router);
   ma_tensor_release(&rows);
   ma_tensor_release(&sum);
+  ma_tensor_release(&shaped);
   return st;
 }

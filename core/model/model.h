@@ -31,6 +31,10 @@ typedef struct ma_model {
   int n_running;                         /* passes in progress */
 } ma_model;
 
+/* What a pass keeps its activations in: f32, or the model's 16 bits on a device that computes with these. */
+static inline ma_dtype ma_model_activations(const ma_model *m) {
+  return m->device->backend->keeps_16_bit ? m->dtype : MA_F32;
+}
 /* Takes `spec` over (its arrays too; it is zeroed, also on failure) after checking it.  *out is new
  * (ma_model_close) and has no weights yet. */
 ma_status ma_model_new(ma_model **out, ma_spec *spec, ma_dtype dtype, ma_device *device, ma_error *err);

@@ -20,6 +20,8 @@ typedef struct ma_pass {
   bool is_quiet;    /* nobody is shown anything: a layer is computed again */
   ma_converted *converted;
   ma_tensor x;                    /* the residual stream [B T D] */
+  ma_tensor branch;               /* [B T D] for what a branch gives; none in a recorded pass */
+  bool is_pending;                /* `branch` is still to be added to x */
   ma_tensor cosine[MA_MAX_ROPES]; /* [T n] of these positions */
   ma_tensor sine[MA_MAX_ROPES];
 } ma_pass;
@@ -35,6 +37,9 @@ typedef struct ma_pass {
 #define MA_VISIT(point, layer, tensor) MA_STEP(ma_pass_visit(pass, MA_AT_##point, (layer), (tensor), err))
 
 ma_status ma_pass_visit(ma_pass *pass, ma_point point, int layer, ma_tensor *x, ma_error *err);
+/* Shows the stream. */
+#define MA_VISIT_STREAM(point, layer) MA_STEP(ma_pass_visit_stream(pass, MA_AT_##point, (layer), err))
+ma_status ma_pass_visit_stream(ma_pass *pass, ma_point point, int layer, ma_error *err);
 /* Whether the point is watched: only then is a tensor made that exists for nothing else. */
 bool ma_pass_watches(const ma_pass *pass, ma_point point, int layer);
 
@@ -56,19 +61,20 @@ ma_status ma_experts(ma_pass *pass, int layer, const ma_tensor *h, ma_tensor *ou
 
 /* ---- steps ---- */
 
-/* Rounds what a model of 16 bits stores here (transformers, eager attention), in place; nothing in f32. */
+/* Rounds what a model of 16 bits stores here (transformers, eager attention), in place; nothing in f32, nor where x has 16 bits. */
 ma_status ma_pass_round(ma_pass *pass, ma_tensor *x, ma_error *err);
 
-/* [B T last] f32, for an operation to write to: in the pass's arena, or (recorded) no tensor yet, which the operation makes. */
+/* [B T last] of what activations are kept in, for an operation to write to: in the pass's arena, or (recorded) no tensor yet, which
+ * the operation makes. */
 ma_status ma_pass_take(ma_pass *pass, ma_tensor *out, int64_t last, ma_error *err);
-ma_status ma_pass_take_shape(ma_pass *pass, ma_tensor *out, int n_dims, const int64_t *shape, ma_error *err);
+ma_status ma_pass_take_shape(ma_pass *pass, ma_tensor *out, ma_dtype dtype, int n_dims, const int64_t *shape,
+                             ma_error *err);
 /* A tensor that exists, of any dtype: in the arena, or (recorded) memory that outlives the pass. */
 ma_status ma_pass_new(ma_pass *pass, ma_tensor *out, ma_dtype dtype, int n_dims, const int64_t *shape, ma_error *err);
 /* The weight to compute with (borrowed until the pass ends), or NULL where the slot is empty; see ma_weights_get. */
 ma_status ma_pass_weight(ma_pass *pass, const ma_tensor **out, ma_slot slot, int64_t index, ma_error *err);
 void ma_pass_release(ma_pass *pass);
-/* out = x times weight [N K] transposed, plus bias or NULL.  In a model of 16 bits x holds values of its dtype (every step before
- * was rounded), so that a device that multiplies in 16 bits does so exactly. */
+/* out = x times weight [N K] transposed, plus bias or NULL. */
 ma_status ma_pass_multiply(ma_pass *pass, ma_tensor *out, const ma_tensor *x, const ma_tensor *weight,
                            const ma_tensor *bias, ma_error *err);
 /* out [B T N] = x [B T K] through the weight (and bias, where the checkpoint has one) of the slots. */
@@ -78,6 +84,10 @@ ma_status ma_pass_linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_s
 ma_status ma_pass_rms_norm(ma_pass *pass, ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, ma_error *err);
 /* The spec's norm; `weight` is its slot, bias and alpha follow it.  In place allowed. */
 ma_status ma_pass_norm(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot weight, int layer, ma_error *err);
+/* The same of the stream, once what is pending has been added to it, in one pass over memory. */
+ma_status ma_pass_norm_stream(ma_pass *pass, ma_tensor *out, ma_slot slot, int layer, ma_error *err);
+/* Adds what is pending to the stream. */
+ma_status ma_pass_settle(ma_pass *pass, ma_error *err);
 /* up = f(up), or f(gate) up where the MLP is gated; `gate` is used up. */
 ma_status ma_pass_activate(ma_pass *pass, ma_tensor *gate, ma_tensor *up, ma_error *err);
 /* x *= factor, in place; nothing where the factor is 1. */

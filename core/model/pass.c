@@ -39,33 +39,69 @@ static bool stays_f32(const ma_pass *pass, ma_point point) {
   }
 }
 
+/* Visitors see f32, whatever the device keeps: 16 bits are shown as a copy, and what was written to it goes back. */
+static ma_status visit_copy(ma_pass *pass, ma_place place, ma_tensor *x, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_dtype dtype = x->dtype;
+  ma_tensor wide = {0};
+  ma_arena_mark mark = ma_arena_here(pass->arena);
+  MA_TRY(ma_pass_take_shape(pass, &wide, MA_F32, x->n_dims, x->shape, err));
+  if (pass->is_recorded) MA_TRY(ma_tensor_convert(&wide, x, MA_F32, err));
+  else MA_TRY(ma_copy(&wide, x, err));
+  MA_TRY(ma_visitors_visit(&pass->model->visitors, place, &wide, pass->is_recorded, err));
+  if (pass->is_recorded) {
+    ma_tensor_release(x);
+    MA_TRY(ma_tensor_convert(x, &wide, dtype, err));
+  } else {
+    MA_TRY(ma_copy(x, &wide, err));
+  }
+done:
+  ma_tensor_release(&wide);
+  ma_arena_back(pass->arena, mark);
+  return st;
+}
+
 /* What a visitor may have written is rounded too, as a tensor of that dtype would round it. */
 ma_status ma_pass_visit(ma_pass *pass, ma_point point, int layer, ma_tensor *x, ma_error *err) {
+  ma_status st = MA_OK;
   ma_place place = {point, layer};
+  ma_visitors *visitors = &pass->model->visitors;
   if (pass->is_quiet) return MA_OK;
-  if (ma_visitors_watch(&pass->model->visitors, point, layer)) {
-    ma_status st = ma_visitors_visit(&pass->model->visitors, place, x, pass->is_recorded, err);
-    if (st == MA_OK && !stays_f32(pass, point)) st = ma_pass_round(pass, x, err);
-    if (st != MA_OK) return st;
+  if (ma_visitors_watch(visitors, point, layer)) {
+    if (x->dtype != MA_F32 && !ma_visitors_take_16_bit(visitors, place)) {
+      MA_TRY(visit_copy(pass, place, x, err));
+    } else {
+      MA_TRY(ma_visitors_visit(visitors, place, x, pass->is_recorded, err));
+      if (!stays_f32(pass, point)) MA_TRY(ma_pass_round(pass, x, err));
+    }
   }
   const ma_place *stop = pass->request->stop;
   if (stop && stop->point == point && stop->layer == layer) pass->has_stopped = true;
-  return MA_OK;
+done:
+  return st;
+}
+
+ma_status ma_pass_visit_stream(ma_pass *pass, ma_point point, int layer, ma_error *err) {
+  ma_status st = ma_pass_watches(pass, point, layer) ? ma_pass_settle(pass, err) : MA_OK;
+  return st == MA_OK ? ma_pass_visit(pass, point, layer, &pass->x, err) : st;
 }
 
 /* ---- steps ---- */
 
 ma_status ma_pass_round(ma_pass *pass, ma_tensor *x, ma_error *err) {
-  return pass->model->dtype == MA_F32 ? MA_OK : ma_round_to(x, pass->model->dtype, x, err);
+  bool is_exact = pass->model->dtype == MA_F32 || x->dtype == pass->model->dtype;
+  return is_exact ? MA_OK : ma_round_to(x, pass->model->dtype, x, err);
 }
 
 ma_status ma_pass_take(ma_pass *pass, ma_tensor *out, int64_t last, ma_error *err) {
-  return ma_pass_take_shape(pass, out, 3, (int64_t[3]){pass->B, pass->T, last}, err);
+  int64_t shape[3] = {pass->B, pass->T, last};
+  return ma_pass_take_shape(pass, out, ma_model_activations(pass->model), 3, shape, err);
 }
 
-ma_status ma_pass_take_shape(ma_pass *pass, ma_tensor *out, int n_dims, const int64_t *shape, ma_error *err) {
-  *out = (ma_tensor){0};
-  return pass->is_recorded ? MA_OK : ma_arena_take(pass->arena, out, MA_F32, n_dims, shape, err);
+ma_status ma_pass_take_shape(ma_pass *pass, ma_tensor *out, ma_dtype dtype, int n_dims, const int64_t *shape,
+                             ma_error *err) {
+  *out = (ma_tensor){.dtype = dtype};
+  return pass->is_recorded ? MA_OK : ma_arena_take(pass->arena, out, dtype, n_dims, shape, err);
 }
 
 ma_status ma_pass_new(ma_pass *pass, ma_tensor *out, ma_dtype dtype, int n_dims, const int64_t *shape, ma_error *err) {
@@ -100,6 +136,7 @@ void ma_pass_release(ma_pass *pass) {
     ma_free(held);
   }
   ma_tensor_release(&pass->x);
+  ma_tensor_release(&pass->branch);
   for (int i = 0; i < MA_MAX_ROPES; i++) {
     ma_tensor_release(&pass->cosine[i]);
     ma_tensor_release(&pass->sine[i]);
@@ -108,21 +145,8 @@ void ma_pass_release(ma_pass *pass) {
 
 ma_status ma_pass_multiply(ma_pass *pass, ma_tensor *out, const ma_tensor *x, const ma_tensor *weight,
                            const ma_tensor *bias, ma_error *err) {
-  ma_status st = MA_OK;
-  ma_tensor narrow = {0};
-  ma_dtype dtype = pass->model->dtype;
-  ma_arena_mark mark = ma_arena_here(pass->arena);
-  if (dtype != MA_F32 && weight->dtype == dtype && !pass->is_recorded &&
-      pass->model->device->backend->keeps_16_bit) {
-    MA_TRY(ma_pass_new(pass, &narrow, dtype, x->n_dims, x->shape, err));
-    MA_TRY(ma_copy(&narrow, x, err));
-  }
-  MA_TRY(ma_linear(out, narrow.storage ? &narrow : x, weight, bias, err));
-  MA_TRY(ma_pass_round(pass, out, err));
-done:
-  ma_tensor_release(&narrow);
-  ma_arena_back(pass->arena, mark);
-  return st;
+  ma_status st = ma_linear(out, x, weight, bias, err);
+  return st == MA_OK ? ma_pass_round(pass, out, err) : st;
 }
 
 ma_status ma_pass_linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot weight, ma_slot bias, int layer,
@@ -134,34 +158,59 @@ ma_status ma_pass_linear(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_s
   return st;
 }
 
-ma_status ma_pass_rms_norm(ma_pass *pass, ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, ma_error *err) {
-  ma_status st = MA_OK;
+/* In 16 bits transformers rounds before it multiplies by the weight, unless a family computes that in f32. */
+static ma_norm_how norm_how(const ma_pass *pass) {
   const ma_spec *s = pass->spec;
-  if (pass->model->dtype == MA_F32 || s->norm_weight_in_f32 || s->norm_offset != 0) {
-    MA_TRY(ma_rms_norm(out, x, weight, s->norm_eps, s->norm_offset, err));
-  } else {
-    MA_TRY(ma_rms_norm(out, x, NULL, s->norm_eps, 0, err));
-    MA_TRY(ma_pass_round(pass, out, err));
-    MA_TRY(ma_binary(out, MA_BINARY_mul, out, weight, err));
-  }
-  MA_TRY(ma_pass_round(pass, out, err));
-done:
-  return st;
+  bool in_steps = !s->norm_weight_in_f32 && s->norm_offset == 0;
+  return (ma_norm_how){s->norm_eps, s->norm_offset, in_steps ? pass->model->dtype : MA_F32};
+}
+
+ma_status ma_pass_rms_norm(ma_pass *pass, ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, ma_error *err) {
+  ma_norm_how how = norm_how(pass);
+  ma_status st = ma_rms_norm(out, x, weight, &how, err);
+  return st == MA_OK ? ma_pass_round(pass, out, err) : st;
 }
 
 ma_status ma_pass_norm(ma_pass *pass, ma_tensor *out, const ma_tensor *x, ma_slot slot, int layer, ma_error *err) {
   ma_status st = MA_OK;
   const ma_spec *s = pass->spec;
+  ma_norm_how how = norm_how(pass);
   const ma_tensor *weight, *bias, *alpha;
   MA_TRY(ma_pass_weight(pass, &weight, slot, layer, err));
   MA_TRY(ma_pass_weight(pass, &bias, slot + 1, layer, err));
   MA_TRY(ma_pass_weight(pass, &alpha, slot + 2, layer, err));
   switch ((ma_norm_kind)s->norm) {
     case MA_NORM_RMS: return ma_pass_rms_norm(pass, out, x, weight, err);
-    case MA_NORM_LAYER: MA_TRY(ma_layer_norm(out, x, weight, bias, s->norm_eps, s->norm_offset, err)); break;
+    case MA_NORM_LAYER: MA_TRY(ma_layer_norm(out, x, weight, bias, &how, err)); break;
     case MA_NORM_DYT: MA_TRY(ma_dyt(out, x, alpha, weight, bias, err)); break;
   }
   MA_TRY(ma_pass_round(pass, out, err));
+done:
+  return st;
+}
+
+ma_status ma_pass_settle(ma_pass *pass, ma_error *err) {
+  if (!pass->is_pending) return MA_OK;
+  pass->is_pending = false;
+  ma_status st = ma_binary(&pass->x, MA_BINARY_add, &pass->x, &pass->branch, err);
+  return st == MA_OK ? ma_pass_round(pass, &pass->x, err) : st;
+}
+
+/* Sums that have to be rounded as f32 are not taken together with the norm. */
+ma_status ma_pass_norm_stream(ma_pass *pass, ma_tensor *out, ma_slot slot, int layer, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_norm_kind kind = (ma_norm_kind)pass->spec->norm;
+  ma_norm_how how = norm_how(pass);
+  const ma_tensor *weight, *bias;
+  if (!pass->is_pending || kind == MA_NORM_DYT || pass->x.dtype != pass->model->dtype) {
+    MA_TRY(ma_pass_settle(pass, err));
+    return ma_pass_norm(pass, out, &pass->x, slot, layer, err);
+  }
+  pass->is_pending = false;
+  MA_TRY(ma_pass_weight(pass, &weight, slot, layer, err));
+  MA_TRY(ma_pass_weight(pass, &bias, slot + 1, layer, err));
+  if (kind == MA_NORM_RMS) MA_TRY(ma_add_rms_norm(out, &pass->x, &pass->branch, weight, &how, err));
+  else MA_TRY(ma_add_layer_norm(out, &pass->x, &pass->branch, weight, bias, &how, err));
 done:
   return st;
 }

@@ -12,7 +12,7 @@
 static ma_status visit(ma_visitor *self, ma_tensor *x, const ma_at *at, ma_error *err);
 
 ma_status ma_probe_init(ma_probe *p, unsigned wanted, int n_top, ma_error *err) {
-  *p = (ma_probe){.visitor = {.visit = visit}, .wanted = wanted, .n_top = n_top};
+  *p = (ma_probe){.visitor = {.visit = visit, .takes_16_bit = true}, .wanted = wanted, .n_top = n_top};
   if (n_top < 0 || n_top > MA_MAX_TOP)
     return ma_fail(err, MA_BAD_ARGUMENT, "a probe gives at most the top %d, not %d", MA_MAX_TOP, n_top);
   return MA_OK;
@@ -85,7 +85,7 @@ static bool list_top(ma_measured *m, double threshold, ma_status *st, ma_error *
 
 static ma_status find_entries(const ma_probe *p, ma_measured *m, const ma_tensor *x, ma_error *err) {
   ma_status st = MA_OK;
-  ma_tensor host = {0};
+  ma_tensor host = {0}, wide = {0};
   double threshold = fmax(p->above, p->ratio * m->stats.median);
   if (m->stats.n_top == 0 || !(fabs(m->stats.top_value[0]) > threshold)) return MA_OK;
   /* |a| > threshold in exact arithmetic: no f32 lies between the threshold and its rounding towards 0. */
@@ -93,9 +93,12 @@ static ma_status find_entries(const ma_probe *p, ma_measured *m, const ma_tensor
   if ((double)bound > threshold) bound = nextafterf(bound, 0);
   if (ma_tensor_device(x) != ma_device_cpu() && list_top(m, threshold, &st, err)) return st;
   MA_TRY(ma_tensor_move(&host, x, ma_device_cpu(), err));
-  MA_TRY(list_entries(m, ma_tensor_data(&host), ma_tensor_count(&host), bound, err));
+  if (host.dtype == MA_F32) wide = ma_tensor_retain(&host);
+  else MA_TRY(ma_tensor_convert(&wide, &host, MA_F32, err));
+  MA_TRY(list_entries(m, ma_tensor_data(&wide), ma_tensor_count(&wide), bound, err));
 done:
   ma_tensor_release(&host);
+  ma_tensor_release(&wide);
   return st;
 }
 

@@ -90,7 +90,7 @@ ma_status ma_layer_recomputed(ma_pass *pass, int layer, ma_error *err) {
   pass->x = (ma_tensor){0};
   plain.is_detached = true;
   MA_TRY(ma_tensor_begin(&in, err)); /* its weights may be what requires a gradient */
-  MA_TRY(ma_tensor_convert(&pass->x, &plain, MA_F32, err));
+  MA_TRY(ma_tensor_convert(&pass->x, &plain, plain.dtype, err));
   pass->is_recorded = false;
   st = ma_layer(pass, layer, MA_AT_IN, err);
   pass->is_recorded = true;

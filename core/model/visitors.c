@@ -55,6 +55,16 @@ void ma_visitors_detach(ma_visitors *v, ma_visitor *visitor) {
   if (v->n_walks == 0) tidy(v);
 }
 
+static bool stands_at(const ma_stand *stand, ma_place place) {
+  return stand->visitor && stand->place.point == place.point && stand->place.layer == place.layer;
+}
+
+bool ma_visitors_take_16_bit(const ma_visitors *v, ma_place place) {
+  for (size_t i = 0; i < v->n_stands; i++)
+    if (stands_at(&v->stands[i], place) && !v->stands[i].visitor->takes_16_bit) return false;
+  return true;
+}
+
 /* One visit: the visitor sees a storage of its own, so that killing it kills every view made from it and
  * nothing else. */
 static ma_status show(ma_visitor *visitor, const ma_tensor *x, const ma_at *at, ma_error *err) {
@@ -89,8 +99,7 @@ ma_status ma_visitors_visit(ma_visitors *v, ma_place place, const ma_tensor *x, 
   v->n_walks++;
   for (size_t i = 0; i < n && st == MA_OK; i++) {
     ma_stand stand = v->stands[i];
-    if (!stand.visitor || stand.visitor->is_visiting) continue;
-    if (stand.place.point != place.point || stand.place.layer != place.layer) continue;
+    if (!stands_at(&stand, place) || stand.visitor->is_visiting) continue;
     st = is_recorded ? show_itself(stand.visitor, x, &at, err) : show(stand.visitor, x, &at, err);
   }
   if (--v->n_walks == 0) tidy(v);

@@ -23,6 +23,7 @@ struct ma_visitor {
   /* `x` is live memory of the pass: writing to it changes what follows.  Its storage is marked dead when
    * the visit ends; not in a recorded pass, where it is on the tape, and lives as long as somebody refers to it. */
   ma_status (*visit)(ma_visitor *self, ma_tensor *x, const ma_at *at, ma_error *err);
+  bool takes_16_bit; /* `x` may be f16 or bf16, where a device keeps that; else it is always f32 */
   bool is_visiting;
 };
 
@@ -49,6 +50,9 @@ void ma_visitors_detach(ma_visitors *v, ma_visitor *visitor);
 static inline bool ma_visitors_watch(const ma_visitors *v, ma_point point, int layer) {
   return (v->watched[layer < 0 ? v->n_layers : layer] >> point) & 1u;
 }
+
+/* Whether everybody who stands there does. */
+bool ma_visitors_take_16_bit(const ma_visitors *v, ma_place place);
 
 /* Shows `x` to everybody who stands at the place. */
 ma_status ma_visitors_visit(ma_visitors *v, ma_place place, const ma_tensor *x, bool is_recorded, ma_error *err);

@@ -244,19 +244,19 @@ ma_status ma_weights_bind(ma_weights *w, const char *name, const ma_tensor *t, m
 
 /* ---- widening ---- */
 
-static bool is_matrix(ma_slot slot) {
-  return strchr(slots[slot].shape, ' ') && slot != MA_SLOT_ATTN_EXTRA_KEY && slot != MA_SLOT_ATTN_EXTRA_VALUE;
-}
-
 /* Rows of the token embedding are picked and widened one by one, never as a whole. */
 static bool is_picked(ma_slot slot) { return slot == MA_SLOT_EMBED_TOKENS || slot == MA_SLOT_EMBED_POSITIONS; }
 
 /* Has to be rounded to the model's dtype first. */
 static bool is_foreign(const ma_weights *w, const ma_tensor *t) { return w->dtype != MA_F32 && t->dtype != w->dtype; }
 
-/* Products are in the model's 16 bits: what goes into them is never widened. */
+static bool is_extra(ma_slot slot) { return slot == MA_SLOT_ATTN_EXTRA_KEY || slot == MA_SLOT_ATTN_EXTRA_VALUE; }
+
+static bool is_matrix(ma_slot slot) { return strchr(slots[slot].shape, ' ') && !is_extra(slot); }
+
+/* The device computes with the model's 16 bits: nothing is widened, but for extra keys and values, which attention reads as f32. */
 static bool is_narrow(const ma_weights *w, const ma_tensor *t, ma_slot slot) {
-  return w->dtype != MA_F32 && is_matrix(slot) && ma_tensor_device(t)->backend->keeps_16_bit;
+  return w->dtype != MA_F32 && !is_extra(slot) && ma_tensor_device(t)->backend->keeps_16_bit;
 }
 
 /* A GEMM takes `dtype` with one contiguous dim. */
@@ -324,7 +324,7 @@ static ma_status convert(const ma_weights *w, ma_tensor *out, const ma_tensor *s
 static ma_status reshape_as_slot(const ma_weights *w, ma_tensor *out, const ma_tensor *copy, ma_slot slot,
                                  ma_error *err) {
   int64_t matrix[2] = {-1, copy->shape[copy->n_dims > 0 ? copy->n_dims - 1 : 0]}, flat[1] = {-1};
-  bool heads = slot == MA_SLOT_ATTN_EXTRA_KEY || slot == MA_SLOT_ATTN_EXTRA_VALUE;
+  bool heads = is_extra(slot);
   if (heads) matrix[1] = w->spec->d_head;
   bool is_flat = !is_matrix(slot) && !heads;
   return ma_tensor_reshape(out, copy, is_flat ? 1 : 2, is_flat ? flat : matrix, err);
@@ -364,10 +364,11 @@ ma_status ma_weights_follow(ma_tensor *out, ma_weights *w, ma_slot slot, int64_t
   if (!b->stored.storage || !ma_tensor_is_tracked(&t)) {
     MA_TRY(ma_weights_get(&fixed, w, slot, index, err));
     if (fixed) *out = ma_tensor_retain(fixed);
-  } else if (is_picked(slot) || (serves_as_is(w, &t, MA_F32) && (is_matrix(slot) || t.n_dims == 1))) {
+  } else if (is_picked(slot) ||
+             (serves_as_is(w, &t, product_dtype(w, &t, slot)) && (is_matrix(slot) || t.n_dims == 1))) {
     *out = ma_tensor_retain(&t);
   } else {
-    MA_TRY(convert(w, &copy, &t, true, err));
+    MA_TRY(convert(w, &copy, &t, product_dtype(w, &t, slot) == MA_F32, err));
     MA_TRY(reshape_as_slot(w, out, &copy, slot, err));
   }
 done:

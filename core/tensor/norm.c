@@ -59,10 +59,6 @@ done:
 
 /* ---- norms: inputs are x, weight, and what else there is ---- */
 
-typedef struct norm_how {
-  double eps, offset;
-} norm_how;
-
 /* Where to make the gradient of an input; NULL: nobody wants it. */
 static ma_tensor *wanted(ma_node *node, int input, ma_tensor *made) { return ma_node_wants(node, input) ? made : NULL; }
 
@@ -111,7 +107,7 @@ done:
 
 static ma_status rms_norm_back(ma_node *node, const ma_tensor *g, ma_error *err) {
   ma_status st = MA_OK;
-  const norm_how *how = ma_node_how(node);
+  const ma_norm_how *how = ma_node_how(node);
   const ma_tensor *x = ma_node_input(node, 0), *weight = ma_node_input(node, 1);
   ma_tensor share = {0}, of_weight = {0};
   if (!weight->storage) weight = NULL;
@@ -125,7 +121,7 @@ done:
 
 static ma_status layer_norm_back(ma_node *node, const ma_tensor *g, ma_error *err) {
   ma_status st = MA_OK;
-  const norm_how *how = ma_node_how(node);
+  const ma_norm_how *how = ma_node_how(node);
   const ma_tensor *x = ma_node_input(node, 0), *weight = ma_node_input(node, 1);
   ma_tensor share = {0}, of_weight = {0};
   if (!weight->storage) weight = NULL;
@@ -141,29 +137,62 @@ done:
 static const ma_rule rms_norm_rule = {.name = "rms_norm", .grad = rms_norm_back},
                      layer_norm_rule = {.name = "layer_norm", .grad = layer_norm_back};
 
-ma_status ma_rms_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, double eps, double offset,
+ma_status ma_rms_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_norm_how *how,
                       ma_error *err) {
   ma_op op = ma_op_begin("rms_norm", out, err);
   ma_status st = MA_OK;
   MA_TRY(check_rows(&op, x));
   MA_TRY(check_parameter(&op, x, weight));
-  MA_TRY(ma_op_run(&op, rms_norm, op.out, x, weight, eps, offset, err));
-  norm_how how = {eps, offset};
-  MA_TRY(ma_op_record(&op, &rms_norm_rule, 3, &how, sizeof how, x, weight));
+  MA_TRY(ma_op_run(&op, rms_norm, op.out, x, weight, how, err));
+  MA_TRY(ma_op_record(&op, &rms_norm_rule, 3, how, sizeof *how, x, weight));
 done:
   return ma_op_end(&op, st);
 }
 
-ma_status ma_layer_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias, double eps,
-                        double offset, ma_error *err) {
+ma_status ma_layer_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
+                        const ma_norm_how *how, ma_error *err) {
   ma_op op = ma_op_begin("layer_norm", out, err);
   ma_status st = MA_OK;
   MA_TRY(check_rows(&op, x));
   MA_TRY(check_parameter(&op, x, weight));
   MA_TRY(check_parameter(&op, x, bias));
-  MA_TRY(ma_op_run(&op, layer_norm, op.out, x, weight, bias, eps, offset, err));
-  norm_how how = {eps, offset};
-  MA_TRY(ma_op_record(&op, &layer_norm_rule, 3, &how, sizeof how, x, weight, bias));
+  MA_TRY(ma_op_run(&op, layer_norm, op.out, x, weight, bias, how, err));
+  MA_TRY(ma_op_record(&op, &layer_norm_rule, 3, how, sizeof *how, x, weight, bias));
+done:
+  return ma_op_end(&op, st);
+}
+
+/* x is written to as well as read. */
+static ma_status check_sum(ma_op *op, ma_tensor *x, const ma_tensor *more) {
+  ma_status st = ma_op_plain(op, more);
+  if (st == MA_OK) st = check_rows(op, x);
+  if (st != MA_OK) return st;
+  if (!ma_tensor_same_shape(x, more)) return ma_op_misfit(op, x, more);
+  if (op->is_recorded || ma_tensor_is_tracked(x))
+    return ma_fail(op->err, MA_UNSUPPORTED, "%s has no gradient; add, then take the norm", op->name);
+  ma_storage_written(x->storage);
+  return MA_OK;
+}
+
+ma_status ma_add_rms_norm(ma_tensor *out, ma_tensor *x, const ma_tensor *more, const ma_tensor *weight,
+                          const ma_norm_how *how, ma_error *err) {
+  ma_op op = ma_op_begin("add_rms_norm", out, err);
+  ma_status st = MA_OK;
+  MA_TRY(check_sum(&op, x, more));
+  MA_TRY(check_parameter(&op, x, weight));
+  MA_TRY(ma_op_run(&op, add_rms_norm, op.out, x, more, weight, how, err));
+done:
+  return ma_op_end(&op, st);
+}
+
+ma_status ma_add_layer_norm(ma_tensor *out, ma_tensor *x, const ma_tensor *more, const ma_tensor *weight,
+                            const ma_tensor *bias, const ma_norm_how *how, ma_error *err) {
+  ma_op op = ma_op_begin("add_layer_norm", out, err);
+  ma_status st = MA_OK;
+  MA_TRY(check_sum(&op, x, more));
+  MA_TRY(check_parameter(&op, x, weight));
+  MA_TRY(check_parameter(&op, x, bias));
+  MA_TRY(ma_op_run(&op, add_layer_norm, op.out, x, more, weight, bias, how, err));
 done:
   return ma_op_end(&op, st);
 }
@@ -237,11 +266,13 @@ done:
 
 static ma_status gated_back(ma_node *node, const ma_tensor *g, ma_error *err) {
   ma_status st = MA_OK;
+  ma_unary_kind activation = ((const ma_gated_how *)ma_node_how(node))->activation;
+  const ma_tensor *gate = ma_node_input(node, 0), *up = ma_node_input(node, 1);
   ma_tensor of_gate = {0}, of_up = {0};
-  MA_TRY(ma_gated_grad(&of_gate, &of_up, *(const ma_unary_kind *)ma_node_how(node), ma_node_input(node, 0),
-                       ma_node_input(node, 1), g, err));
+  if (up->storage) MA_TRY(ma_gated_grad(&of_gate, &of_up, activation, gate, up, g, err));
+  else MA_TRY(ma_unary_grad(&of_gate, activation, gate, g, err));
   MA_TRY(ma_node_give(node, 0, &of_gate, err));
-  MA_TRY(ma_node_give(node, 1, &of_up, err));
+  if (up->storage) MA_TRY(ma_node_give(node, 1, &of_up, err));
 done:
   ma_tensor_release(&of_gate);
   ma_tensor_release(&of_up);
@@ -250,18 +281,17 @@ done:
 
 static const ma_rule gated_rule = {.name = "gated", .grad = gated_back};
 
-ma_status ma_gated(ma_tensor *out, ma_unary_kind activation, const ma_tensor *gate, const ma_tensor *up,
-                   ma_error *err) {
+ma_status ma_gated(ma_tensor *out, const ma_tensor *gate, const ma_tensor *up, const ma_gated_how *how, ma_error *err) {
   ma_op op = ma_op_begin("gated", out, err);
   ma_status st = MA_OK;
   MA_TRY(ma_op_plain(&op, gate));
   MA_TRY(ma_op_plain(&op, up));
   if (gate->n_dims < 1 || !ma_dtype_is_float(gate->dtype))
     MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "gated works on floats of at least one dim"));
-  if (!ma_tensor_same_shape(gate, up) || gate->dtype != up->dtype) MA_TRY(ma_op_misfit(&op, gate, up));
+  if (up && (!ma_tensor_same_shape(gate, up) || gate->dtype != up->dtype)) MA_TRY(ma_op_misfit(&op, gate, up));
   MA_TRY(ma_op_output_float(&op, gate->dtype, gate->n_dims, gate->shape));
-  MA_TRY(ma_op_run(&op, gated, op.out, activation, gate, up, err));
-  MA_TRY(ma_op_record(&op, &gated_rule, 3, &activation, sizeof activation, gate, up));
+  MA_TRY(ma_op_run(&op, gated, op.out, gate, up, how, err));
+  MA_TRY(ma_op_record(&op, &gated_rule, 3, how, sizeof *how, gate, up));
 done:
   return ma_op_end(&op, st);
 }

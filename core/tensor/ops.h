@@ -114,6 +114,20 @@ typedef struct ma_stats {
   int64_t n_nonfinite, n_over_f16;
 } ma_stats;
 
+/* ---- norms and activations ---- */
+
+typedef struct ma_norm_how {
+  double eps, offset; /* the weight is added to the offset */
+  ma_dtype step;      /* of rms_norm: what the weight multiplies is rounded to it; f32: not */
+} ma_norm_how;
+
+typedef struct ma_gated_how {
+  ma_unary_kind activation;
+  ma_dtype step; /* the activation is rounded to it before it multiplies; f32: not */
+  bool
+      is_eager; /* of gelu_tanh: each operation in it is rounded to the step, as where transformers' gelu_new runs in Python */
+} ma_gated_how;
+
 /* ---- attention (Vaswani et al. 2017, eq. 1, and what later models added) ---- */
 
 typedef struct ma_attention_how {

@@ -13,6 +13,7 @@
 #include "tensor/backend.h"
 #include "tensor/half.h"
 #include "tensor/ops.h"
+#include "tensor/tape.h"
 
 static ma_tensor make(ma_dtype dtype, int n_dims, const int64_t *shape, uint64_t seed) {
   ma_error err = {0};
@@ -160,6 +161,68 @@ static double plain_unary(ma_unary_kind kind, double x) {
   }
 }
 
+/* x and what is normed are, bit for bit, what the two operations give one after the other. */
+static void add_and_norm(int view, ma_dtype dtype, bool is_rms) {
+  ma_error err = {0};
+  const ma_norm_how how = {.eps = 1e-5, .offset = 1};
+  const int64_t width = 17;
+  ma_tensor x = view_of(view, dtype, 5, width, 1), more = view_of((view + 1) % SAME_ROWS, dtype, 5, width, 2),
+            weight = make(MA_F32, 1, &width, 3), out = {0}, sum = {0}, normed = {0};
+  assert_int_equal(ma_binary(&sum, MA_BINARY_add, &x, &more, &err), MA_OK);
+  if (is_rms) {
+    assert_int_equal(ma_rms_norm(&normed, &sum, &weight, &how, &err), MA_OK);
+    assert_int_equal(ma_add_rms_norm(&out, &x, &more, &weight, &how, &err), MA_OK);
+  } else {
+    assert_int_equal(ma_layer_norm(&normed, &sum, &weight, &weight, &how, &err), MA_OK);
+    assert_int_equal(ma_add_layer_norm(&out, &x, &more, &weight, &weight, &how, &err), MA_OK);
+  }
+  for (int64_t i = 0; i < 5; i++)
+    for (int64_t j = 0; j < width; j++) {
+      check("the sum", at(&x, i, j), at(&sum, i, j), 0);
+      check("its norm", at(&out, i, j), at(&normed, i, j), 0);
+    }
+  RELEASE(&x, &more, &weight, &out, &sum, &normed);
+}
+
+static void add_and_norm_of_all(bool is_rms) {
+  for (int d = 0; d < 3; d++)
+    for (int v = 0; v < SAME_ROWS; v++) add_and_norm(v, floats[d], is_rms);
+}
+
+static void op_add_rms_norm(void **state) {
+  (void)state;
+  ma_error err = {0};
+  add_and_norm_of_all(true);
+  ma_tensor a = make(MA_F32, 2, (int64_t[]){2, 3}, 1), b = make(MA_F32, 2, (int64_t[]){3, 2}, 1), none = {0};
+  expect_error(ma_add_rms_norm(&none, &a, &b, NULL, &(ma_norm_how){0}, &err), &err,
+               "add_rms_norm: [2 x 3] and [3 x 2] do not fit");
+  assert_int_equal(ma_tensor_require_grad(&a, true, &err), MA_OK);
+  assert_int_equal(ma_add_rms_norm(&none, &a, &a, NULL, &(ma_norm_how){0}, &err), MA_UNSUPPORTED);
+  RELEASE(&a, &b);
+}
+
+static void op_add_layer_norm(void **state) {
+  (void)state;
+  add_and_norm_of_all(false);
+}
+
+/* Rounded steps, against the operations that they are. */
+static void gated_in_steps(ma_dtype step) {
+  ma_error err = {0};
+  ma_tensor gate = make(MA_F32, 2, (int64_t[]){3, 300}, 1), up = make(MA_F32, 2, (int64_t[]){3, 300}, 2), f = {0},
+            expected = {0}, out = {0};
+  assert_int_equal(ma_unary(&f, MA_UNARY_silu, &gate, &err), MA_OK);
+  assert_int_equal(ma_round_to(&f, step, &f, &err), MA_OK);
+  assert_int_equal(ma_binary(&expected, MA_BINARY_mul, &f, &up, &err), MA_OK);
+  assert_int_equal(ma_gated(&out, &gate, &up, &(ma_gated_how){MA_UNARY_silu, step, false}, &err), MA_OK);
+  for (int64_t j = 0; j < 300; j++) check("gated in steps", at(&out, 2, j), at(&expected, 2, j), 0);
+  ma_tensor_release(&out);
+  assert_int_equal(ma_gated(&out, &gate, NULL, &(ma_gated_how){MA_UNARY_gelu_tanh, step, true}, &err), MA_OK);
+  for (int64_t j = 0; j < 300; j++)
+    check("gelu_new", at(&out, 1, j), plain_unary(MA_UNARY_gelu_tanh, at(&gate, 1, j)), step == MA_F16 ? 4e-3 : 3e-2);
+  RELEASE(&gate, &up, &f, &expected, &out);
+}
+
 static void op_gated(void **state) {
   (void)state;
   ma_error err = {0};
@@ -170,7 +233,7 @@ static void op_gated(void **state) {
       for (int v = 0; v < N_VIEWS; v++) {
         ma_tensor gate = view_of(v, floats[d], 5, 17, 1), up = view_of((v + 1) % N_VIEWS, floats[d], 5, 17, 2),
                   out = {0};
-        assert_int_equal(ma_gated(&out, kinds[f], &gate, &up, &err), MA_OK);
+        assert_int_equal(ma_gated(&out, &gate, &up, &(ma_gated_how){.activation = kinds[f]}, &err), MA_OK);
         for (int64_t i = 0; i < 5; i++)
           for (int64_t j = 0; j < 17; j++)
             check("gated", at(&out, i, j), plain_unary(kinds[f], at(&gate, i, j)) * at(&up, i, j), 2 * units[d]);
@@ -178,14 +241,17 @@ static void op_gated(void **state) {
           /* In place, on either. */
           ma_tensor copy = {0};
           assert_int_equal(ma_tensor_convert(&copy, &gate, gate.dtype, &err), MA_OK);
-          assert_int_equal(ma_gated(&copy, kinds[f], &copy, &up, &err), MA_OK);
+          assert_int_equal(ma_gated(&copy, &copy, &up, &(ma_gated_how){.activation = kinds[f]}, &err), MA_OK);
           for (int64_t j = 0; j < 17; j++) check("gated in place", at(&copy, 4, j), at(&out, 4, j), 0);
           ma_tensor_release(&copy);
         }
         RELEASE(&gate, &up, &out);
       }
   ma_tensor a = make(MA_F32, 2, (int64_t[]){2, 3}, 1), b = make(MA_F32, 2, (int64_t[]){3, 2}, 1), none = {0};
-  expect_error(ma_gated(&none, MA_UNARY_silu, &a, &b, &err), &err, "gated: [2 x 3] and [3 x 2] do not fit");
+  gated_in_steps(MA_F16);
+  gated_in_steps(MA_BF16);
+  expect_error(ma_gated(&none, &a, &b, &(ma_gated_how){.activation = MA_UNARY_silu}, &err), &err,
+               "gated: [2 x 3] and [3 x 2] do not fit");
   RELEASE(&a, &b);
 }
 
@@ -421,10 +487,11 @@ static void op_round_to(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(op_route),    cmocka_unit_test(op_add_rows),
-                                     cmocka_unit_test(op_round_to), cmocka_unit_test(op_linear),
-                                     cmocka_unit_test(op_dyt),      cmocka_unit_test(op_gated),
-                                     cmocka_unit_test(op_rope),     cmocka_unit_test(op_embed),
-                                     cmocka_unit_test(op_losses),   cmocka_unit_test(op_statistics)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(op_route),        cmocka_unit_test(op_add_rows),
+                                     cmocka_unit_test(op_round_to),     cmocka_unit_test(op_linear),
+                                     cmocka_unit_test(op_dyt),          cmocka_unit_test(op_gated),
+                                     cmocka_unit_test(op_add_rms_norm), cmocka_unit_test(op_add_layer_norm),
+                                     cmocka_unit_test(op_rope),         cmocka_unit_test(op_embed),
+                                     cmocka_unit_test(op_losses),       cmocka_unit_test(op_statistics)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

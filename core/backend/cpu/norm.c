@@ -6,16 +6,21 @@
 #include "base/memory.h"
 #include "base/threads.h"
 
+enum { BLOCK = 256 }; /* elements that steps of an activation keep on the stack */
+
 typedef struct row_job {
   const ma_rows *rows;
   const ma_tensor *in[2];
   ma_tensor *out;
+  ma_tensor *sum;            /* in 0, which in 1 is added to before anything else; or NULL */
   int64_t length, stride[3]; /* of the last dim: out, in 0, in 1 */
   ma_walk walk;              /* over the rows */
   const float *weight, *bias;
   float eps, offset, alpha;
+  ma_dtype step;
   int kind;
-  float *scratch; /* two rows a thread */
+  bool is_eager;
+  float *scratch; /* three rows a thread */
   void (*one)(const struct row_job *, float *, const float *, const float *);
 } row_job;
 
@@ -30,6 +35,16 @@ static void walk_rows(row_job *j) {
   ma_walk_begin(&j->walk, 3, (const ma_tensor *const[]){&starts[0], &starts[1], &starts[2]});
 }
 
+/* A row of in 0, `a`, becomes a + b, in its own type; `room` has space for it. */
+static const float *add_row(const row_job *j, float *room, int64_t at, const float *a, const float *b) {
+  bool direct = j->sum->dtype == MA_F32 && j->stride[1] == 1;
+  float *to = direct ? (float *)j->sum->storage->data + at : room;
+  j->rows->binary(to, MA_BINARY_add, a, 1, b, 1, (size_t)j->length);
+  if (j->sum->dtype != MA_F32) j->rows->round_to(to, to, j->sum->dtype, (size_t)j->length);
+  if (!direct) ma_row_store(j->rows, j->sum, at, j->stride[1], to, (size_t)j->length);
+  return to;
+}
+
 static void do_rows(void *self, size_t from, size_t to) {
   const row_job *j = self;
   float *mine = j->scratch + 3 * j->length * ma_thread_index();
@@ -40,6 +55,7 @@ static void do_rows(void *self, size_t from, size_t to) {
     for (int t = 0; t < 3; t++) at[t] += (int64_t)i % j->walk.inner * j->walk.inner_stride[t];
     const float *a = ma_row_load_whole(j->rows, mine, j->in[0], at[1], j->stride[1], n);
     const float *b = j->in[1] ? ma_row_load_whole(j->rows, mine + n, j->in[1], at[2], j->stride[2], n) : NULL;
+    if (j->sum) a = add_row(j, mine, at[1], a, b);
     bool direct = j->out->dtype == MA_F32 && j->stride[0] == 1;
     float *to_row = direct ? (float *)j->out->storage->data + at[0] : mine + 2 * n;
     j->one(j, to_row, a, b);
@@ -92,7 +108,15 @@ ma_status ma_cpu_softmax(ma_tensor *out, const ma_tensor *a, bool is_log, ma_err
 
 static void one_rms_norm(const row_job *j, float *out, const float *a, const float *b) {
   (void)b;
-  j->rows->rms_norm(out, a, j->weight, j->eps, j->offset, (size_t)j->length);
+  size_t n = (size_t)j->length;
+  if (j->step == MA_F32 || !j->weight) {
+    j->rows->rms_norm(out, a, j->weight, j->eps, j->offset, n);
+    return;
+  }
+  float offset = j->offset;
+  j->rows->rms_norm(out, a, NULL, j->eps, 0, n);
+  j->rows->round_to(out, out, j->step, n);
+  for (size_t i = 0; i < n; i++) out[i] *= offset + j->weight[i];
 }
 
 static void one_layer_norm(const row_job *j, float *out, const float *a, const float *b) {
@@ -117,15 +141,39 @@ done:
   return st;
 }
 
-ma_status ma_cpu_rms_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, double eps, double offset,
+static row_job norm_job(ma_tensor *out, const ma_tensor *x, const ma_norm_how *how) {
+  return (row_job){.in = {x}, .out = out, .eps = (float)how->eps, .offset = (float)how->offset, .step = how->step};
+}
+
+ma_status ma_cpu_rms_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_norm_how *how,
                           ma_error *err) {
-  row_job j = {.in = {x}, .out = out, .one = one_rms_norm, .eps = (float)eps, .offset = (float)offset};
+  row_job j = norm_job(out, x, how);
+  j.one = one_rms_norm;
   return run_norm(&j, weight, NULL, err);
 }
 
 ma_status ma_cpu_layer_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
-                            double eps, double offset, ma_error *err) {
-  row_job j = {.in = {x}, .out = out, .one = one_layer_norm, .eps = (float)eps, .offset = (float)offset};
+                            const ma_norm_how *how, ma_error *err) {
+  row_job j = norm_job(out, x, how);
+  j.one = one_layer_norm;
+  return run_norm(&j, weight, bias, err);
+}
+
+ma_status ma_cpu_add_rms_norm(ma_tensor *out, ma_tensor *x, const ma_tensor *more, const ma_tensor *weight,
+                              const ma_norm_how *how, ma_error *err) {
+  row_job j = norm_job(out, x, how);
+  j.one = one_rms_norm;
+  j.in[1] = more;
+  j.sum = x;
+  return run_norm(&j, weight, NULL, err);
+}
+
+ma_status ma_cpu_add_layer_norm(ma_tensor *out, ma_tensor *x, const ma_tensor *more, const ma_tensor *weight,
+                                const ma_tensor *bias, const ma_norm_how *how, ma_error *err) {
+  row_job j = norm_job(out, x, how);
+  j.one = one_layer_norm;
+  j.in[1] = more;
+  j.sum = x;
   return run_norm(&j, weight, bias, err);
 }
 
@@ -137,13 +185,58 @@ ma_status ma_cpu_dyt(ma_tensor *out, const ma_tensor *x, const ma_tensor *alpha,
 
 /* ---- gated activations ---- */
 
-static void one_gated(const row_job *j, float *out, const float *a, const float *b) {
-  j->rows->gated(out, (ma_unary_kind)j->kind, a, b, (size_t)j->length);
+/* gelu_tanh as transformers' gelu_new has it in Python, x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), where every operation
+ * rounds, but for the square of f16 (torch's pow); x and out may be one. */
+static void gelu_eager(const ma_rows *r, float *out, const float *x, ma_dtype step, size_t n) {
+  float t[BLOCK];
+  const float half = 0.5f, one = 1, cubic = 0.044715f, inner = (float)sqrt(2 / acos(-1.0));
+  r->binary(t, MA_BINARY_mul, x, 1, x, 1, n);
+  if (step == MA_BF16) r->round_to(t, t, step, n);
+  r->binary(t, MA_BINARY_mul, t, 1, x, 1, n);
+  r->round_to(t, t, step, n);
+  r->binary(t, MA_BINARY_mul, t, 1, &cubic, 0, n);
+  r->round_to(t, t, step, n);
+  r->binary(t, MA_BINARY_add, t, 1, x, 1, n);
+  r->round_to(t, t, step, n);
+  r->binary(t, MA_BINARY_mul, t, 1, &inner, 0, n);
+  r->round_to(t, t, step, n);
+  r->unary(t, MA_UNARY_tanh, t, n);
+  r->round_to(t, t, step, n);
+  r->binary(t, MA_BINARY_add, t, 1, &one, 0, n);
+  r->round_to(t, t, step, n);
+  r->binary(out, MA_BINARY_mul, x, 1, &half, 0, n);
+  r->round_to(out, out, step, n);
+  r->binary(out, MA_BINARY_mul, out, 1, t, 1, n);
 }
 
-ma_status ma_cpu_gated(ma_tensor *out, ma_unary_kind activation, const ma_tensor *gate, const ma_tensor *up,
+static void one_gated(const row_job *j, float *out, const float *a, const float *b) {
+  const ma_rows *r = j->rows;
+  ma_unary_kind kind = (ma_unary_kind)j->kind;
+  bool is_eager = j->is_eager && kind == MA_UNARY_gelu_tanh;
+  if (j->step == MA_F32) {
+    if (b) r->gated(out, kind, a, b, (size_t)j->length);
+    else r->unary(out, kind, a, (size_t)j->length);
+    return;
+  }
+  for (size_t i = 0, n; i < (size_t)j->length; i += n) {
+    float f[BLOCK];
+    n = (size_t)j->length - i < BLOCK ? (size_t)j->length - i : BLOCK;
+    if (is_eager) gelu_eager(r, f, a + i, j->step, n);
+    else r->unary(f, kind, a + i, n);
+    r->round_to(f, f, j->step, n);
+    if (b) r->binary(out + i, MA_BINARY_mul, f, 1, b + i, 1, n);
+    else memcpy(out + i, f, n * sizeof *f);
+  }
+}
+
+ma_status ma_cpu_gated(ma_tensor *out, const ma_tensor *gate, const ma_tensor *up, const ma_gated_how *how,
                        ma_error *err) {
-  row_job j = {.in = {gate, up}, .out = out, .one = one_gated, .kind = (int)activation};
+  row_job j = {.in = {gate, up},
+               .out = out,
+               .one = one_gated,
+               .kind = (int)how->activation,
+               .step = how->step,
+               .is_eager = how->is_eager};
   return run(&j, err);
 }
 

@@ -23,30 +23,37 @@ MA_ROW_KERNEL softmax_kernel(const ma_cuda_rows r, bool is_log) {
     }
 }
 
-/* ---- norms: tensors out, x, weight, bias ---- */
+/* ---- norms: tensors out, x, weight, bias; and, with SUM, what is added to x first ---- */
 
-template <bool HELD>
-MA_ROW_KERNEL rms_norm_kernel(const ma_cuda_rows r, float eps, float offset) {
+template <bool SUM, typename ROW>
+__device__ auto what_is_normed(const ROW &row) {
+  if constexpr (SUM) return row.keep_sum(1, 4);
+  else return row.keep(1);
+}
+
+template <bool HELD, bool SUM>
+MA_ROW_KERNEL rms_norm_kernel(const ma_cuda_rows r, float eps, float offset, ma_dtype step) {
   const bool has_weight = r.starts.data[2] != nullptr;
   for
     MA_EACH_ROW(i, r) {
-      const ma_row<3, HELD> row(r, i);
-      const auto x = row.keep(1);
+      const ma_row<SUM ? 5 : 3, HELD> row(r, i);
+      const auto x = what_is_normed<SUM>(row);
       const float squares = row.sum([](float v) { return v * v; }, x);
       const float scale = 1.0f / sqrtf(squares / static_cast<float>(r.length) + eps);
       row.write(
-          0, [=](float v, float w) { return v * scale * (has_weight ? offset + w : 1.0f); }, x, row.read(2));
+          0, [=](float v, float w) { return ma_dev_round(v * scale, step) * (has_weight ? offset + w : 1.0f); }, x,
+          row.read(2));
     }
 }
 
-template <bool HELD>
+template <bool HELD, bool SUM>
 MA_ROW_KERNEL layer_norm_kernel(const ma_cuda_rows r, float eps, float offset) {
   const bool has_weight = r.starts.data[2] != nullptr;
   const float n = static_cast<float>(r.length);
   for
     MA_EACH_ROW(i, r) {
-      const ma_row<4, HELD> row(r, i);
-      const auto x = row.keep(1);
+      const ma_row<SUM ? 5 : 4, HELD> row(r, i);
+      const auto x = what_is_normed<SUM>(row);
       const float mean = row.sum([](float v) { return v; }, x) / n;
       const float squares = row.sum([=](float v) { return (v - mean) * (v - mean); }, x);
       const float scale = 1.0f / sqrtf(squares / n + eps);
@@ -71,11 +78,22 @@ MA_ROW_KERNEL dyt_kernel(const ma_cuda_rows r, const void *of_alpha, ma_dtype dt
 
 /* ---- gated activations ---- */
 
-__global__ void gated_kernel(const ma_cuda_walk w, ma_unary_kind kind) {
+/* One number through the activation: core/backend/cpu/norm.c, one_gated. */
+__device__ float activated(const ma_gated_how &how, float x) {
+  if (!how.is_eager || how.activation != MA_UNARY_gelu_tanh || how.step == MA_F32)
+    return ma_dev_round(ma_unary_of(how.activation, x), how.step);
+  const auto rounded = [&](float v) { return ma_dev_round(v, how.step); };
+  const float square = how.step == MA_BF16 ? rounded(x * x) : x * x;
+  const float inner = rounded(rounded(rounded(rounded(square * x) * 0.044715f) + x) * 0.79788456f);
+  return rounded(rounded(0.5f * x) * rounded(rounded(tanhf(inner)) + 1.0f));
+}
+
+template <bool HAS_UP>
+__global__ void gated_kernel(const ma_cuda_walk w, const ma_gated_how how) {
   for
     MA_EACH_FOUR(i, w.count) {
-      ma_walk_four<3>(w, i, [=](const ma_four *in, ma_four &out) {
-        for (int e = 0; e < 4; e++) out.x[e] = ma_unary_of(kind, in[1].x[e]) * in[2].x[e];
+      ma_walk_four<HAS_UP ? 3 : 2>(w, i, [=](const ma_four *in, ma_four &out) {
+        for (int e = 0; e < 4; e++) out.x[e] = activated(how, in[1].x[e]) * (HAS_UP ? in[HAS_UP ? 2 : 1].x[e] : 1.0f);
       });
     }
 }
@@ -202,24 +220,44 @@ ma_status ma_cuda_softmax(ma_tensor *out, const ma_tensor *a, bool is_log, ma_er
                    ma_grid_teams(ma_tensor_device(out), r), err, r, is_log);
 }
 
-ma_status ma_cuda_rms_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, double eps, double offset,
+ma_status ma_cuda_rms_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_norm_how *how,
                            ma_error *err) {
   if (ma_tensor_count(out) == 0) return MA_OK;
   const ma_tensor *tensors[] = {out, x, weight};
   const ma_cuda_rows r = ma_cuda_rows_of(3, tensors);
-  return ma_launch("rms_norm", r.is_held ? rms_norm_kernel<true> : rms_norm_kernel<false>,
-                   ma_grid_teams(ma_tensor_device(out), r), err, r, static_cast<float>(eps),
-                   static_cast<float>(offset));
+  return ma_launch("rms_norm", r.is_held ? rms_norm_kernel<true, false> : rms_norm_kernel<false, false>,
+                   ma_grid_teams(ma_tensor_device(out), r), err, r, static_cast<float>(how->eps),
+                   static_cast<float>(how->offset), how->step);
 }
 
 ma_status ma_cuda_layer_norm(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
-                             double eps, double offset, ma_error *err) {
+                             const ma_norm_how *how, ma_error *err) {
   if (ma_tensor_count(out) == 0) return MA_OK;
   const ma_tensor *tensors[] = {out, x, weight, bias};
   const ma_cuda_rows r = ma_cuda_rows_of(4, tensors);
-  return ma_launch("layer_norm", r.is_held ? layer_norm_kernel<true> : layer_norm_kernel<false>,
-                   ma_grid_teams(ma_tensor_device(out), r), err, r, static_cast<float>(eps),
-                   static_cast<float>(offset));
+  return ma_launch("layer_norm", r.is_held ? layer_norm_kernel<true, false> : layer_norm_kernel<false, false>,
+                   ma_grid_teams(ma_tensor_device(out), r), err, r, static_cast<float>(how->eps),
+                   static_cast<float>(how->offset));
+}
+
+ma_status ma_cuda_add_rms_norm(ma_tensor *out, ma_tensor *x, const ma_tensor *more, const ma_tensor *weight,
+                               const ma_norm_how *how, ma_error *err) {
+  if (ma_tensor_count(out) == 0) return MA_OK;
+  const ma_tensor *tensors[] = {out, x, weight, nullptr, more};
+  const ma_cuda_rows r = ma_cuda_rows_of(5, tensors);
+  return ma_launch("add_rms_norm", r.is_held ? rms_norm_kernel<true, true> : rms_norm_kernel<false, true>,
+                   ma_grid_teams(ma_tensor_device(out), r), err, r, static_cast<float>(how->eps),
+                   static_cast<float>(how->offset), how->step);
+}
+
+ma_status ma_cuda_add_layer_norm(ma_tensor *out, ma_tensor *x, const ma_tensor *more, const ma_tensor *weight,
+                                 const ma_tensor *bias, const ma_norm_how *how, ma_error *err) {
+  if (ma_tensor_count(out) == 0) return MA_OK;
+  const ma_tensor *tensors[] = {out, x, weight, bias, more};
+  const ma_cuda_rows r = ma_cuda_rows_of(5, tensors);
+  return ma_launch("add_layer_norm", r.is_held ? layer_norm_kernel<true, true> : layer_norm_kernel<false, true>,
+                   ma_grid_teams(ma_tensor_device(out), r), err, r, static_cast<float>(how->eps),
+                   static_cast<float>(how->offset));
 }
 
 ma_status ma_cuda_dyt(ma_tensor *out, const ma_tensor *x, const ma_tensor *alpha, const ma_tensor *weight,
@@ -231,11 +269,12 @@ ma_status ma_cuda_dyt(ma_tensor *out, const ma_tensor *x, const ma_tensor *alpha
                    err, r, ma_tensor_data(alpha), alpha->dtype);
 }
 
-ma_status ma_cuda_gated(ma_tensor *out, ma_unary_kind activation, const ma_tensor *gate, const ma_tensor *up,
+ma_status ma_cuda_gated(ma_tensor *out, const ma_tensor *gate, const ma_tensor *up, const ma_gated_how *how,
                         ma_error *err) {
   const ma_tensor *tensors[] = {out, gate, up};
-  const ma_cuda_walk w = ma_cuda_walk_over(3, tensors);
-  return ma_launch("gated", gated_kernel, ma_grid_fours(ma_tensor_device(out), w), err, w, activation);
+  const ma_cuda_walk w = ma_cuda_walk_over(up ? 3 : 2, tensors);
+  return ma_launch("gated", up ? gated_kernel<true> : gated_kernel<false>, ma_grid_fours(ma_tensor_device(out), w), err,
+                   w, *how);
 }
 
 ma_status ma_cuda_softmax_grad(ma_tensor *out, const ma_tensor *y, const ma_tensor *g, bool is_log, ma_error *err) {

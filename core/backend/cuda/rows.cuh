@@ -169,6 +169,23 @@ struct ma_row : ma_team_thread<HELD> {
     }
   }
 
+  /* Tensor `t` becomes the sum of itself and `u`, which is rounded as it is stored; its elements, as keep gives them. */
+  __device__ auto keep_sum(int t, int u) const {
+    const ma_dtype dtype = rows.starts.dtype[t];
+    const auto sum_of = [=](float a, float b) { return ma_dev_round(a + b, dtype); };
+    if constexpr (HELD) {
+      kept_values sum;
+      MA_UNROLL for (int k = 0; k < MA_ROW_FOURS; k++) {
+        sum.fours[k] = map(sum_of, load(t, k), load(u, k));
+        store(t, k, sum.fours[k]);
+      }
+      return sum;
+    } else {
+      write(t, sum_of, read(t), read(u));
+      return read(t);
+    }
+  }
+
   /* All of the thread's f(x, ...), `values` being what read or keep gave; and all of the team's. */
   template <typename T, typename C, typename F, typename... V>
   __device__ T gather(T none, C combine, F f, const V &...values) const {
