@@ -67,15 +67,6 @@ static const ma_tensor *targets_of(bench *b, int i, ma_error *err) {
   return IN(MOST - 1);
 }
 
-static void clear(bench *b, ma_error *err) {
-  for (int i = 0; i < MOST; i++)
-    if (b->out[i].storage) assert_int_equal(ma_fill(&b->out[i], 0, err), MA_OK);
-}
-
-static void round_inputs(bench *b, int n, int dtype) {
-  for (int i = 0; i < n; i++) (void)ma_round_to(&b->in[i], (ma_dtype)dtype, &b->in[i], NULL);
-}
-
 #define CASE(row, variants, tolerance, inputs, ...)                          \
   static ma_status PASTE(call_, __LINE__)(bench * b, int v, ma_error *err) { \
     (void)v;                                                                 \

@@ -114,7 +114,8 @@ each_model(function(name, path, expected)
       it("gives the same where copies of weights have no room", function()
         local small = massact.load(path, { dtype = dtype, cache = 0 })
         assert.is_true(small:forward(ids, { logits = true }).logits == model:forward(ids, { logits = true }).logits)
-        assert(small:wide_bytes() < model:wide_bytes())
+        -- A GPU computes with the 16 bits themselves: what is copied there is no wider, room or not.
+        if model:device() == "cpu" then assert(small:wide_bytes() < model:wide_bytes()) end
       end)
     end) end
   end

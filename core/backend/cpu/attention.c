@@ -179,9 +179,9 @@ static void show_scores(void *self, size_t from, size_t to) {
     for (int64_t r = 0; r < at.n; r++) {
       const int64_t *s = j->out->strides;
       float *row = (float *)j->out->storage->data + j->out->offset + at.b * s[0] + at.h * s[1] + (at.first + r) * s[2];
-      for (int64_t k = 0; k < j->E; k++) row[k] = scratch[r * step + k];
+      for (int64_t k = 0; k < j->E; k++) row[k * s[3]] = scratch[r * step + k];
       for (int64_t k = 0; k < j->Tk; k++)
-        row[j->E + k] = k < at.low || k >= at.high ? -INFINITY : scratch[r * step + j->E + k - at.low];
+        row[(j->E + k) * s[3]] = k < at.low || k >= at.high ? -INFINITY : scratch[r * step + j->E + k - at.low];
     }
   }
 }
@@ -246,24 +246,32 @@ done:
   return st;
 }
 
-/* Heads must be contiguous for GEMM; anything else is copied. */
+/* Heads must be contiguous f32 for GEMM; anything else is copied. */
 ma_status ma_attention_as_heads(ma_tensor *out, const ma_tensor *t, ma_error *err) {
-  if (t->strides[3] == 1 || t->shape[3] == 1) {
+  if (t->dtype == MA_F32 && (t->strides[3] == 1 || t->shape[3] == 1)) {
     *out = ma_tensor_retain(t);
     return MA_OK;
   }
   return ma_tensor_convert(out, t, MA_F32, err);
 }
 
+/* The same of what is written to; ma_cpu_put_f32 takes it back. */
+static ma_status out_as_heads(ma_tensor *wide, ma_tensor *out, ma_error *err) {
+  bool lies_well = out->dtype == MA_F32 && (out->strides[3] == 1 || out->shape[3] == 1);
+  if (!lies_well) return ma_tensor_new_like(wide, out, MA_F32, err);
+  *wide = ma_tensor_retain(out);
+  return MA_OK;
+}
+
 static ma_status attention(ma_tensor *out, ma_attention_sums *wanted, const ma_tensor *q, const ma_tensor *k,
                            const ma_tensor *v, const ma_attention_how *how, ma_error *err) {
   ma_status st = MA_OK;
-  ma_tensor heads[3] = {{0}, {0}, {0}};
+  ma_tensor heads[3] = {{0}, {0}, {0}}, wide = {0};
   ma_attention_job j = {.how = how,
                         .q = &heads[0],
                         .k = &heads[1],
                         .v = &heads[2],
-                        .out = out,
+                        .out = &wide,
                         .tally = wanted,
                         .B = q->shape[0],
                         .H = q->shape[2],
@@ -275,9 +283,12 @@ static ma_status attention(ma_tensor *out, ma_attention_sums *wanted, const ma_t
   MA_TRY(ma_attention_as_heads(&heads[0], q, err));
   MA_TRY(ma_attention_as_heads(&heads[1], k, err));
   MA_TRY(ma_attention_as_heads(&heads[2], v, err));
+  MA_TRY(out_as_heads(&wide, out, err));
   MA_TRY(wanted ? run_strands(&j, attend_strands, err) : run_blocks(&j, attend, err));
+  MA_TRY(ma_cpu_put_f32(out, &wide, err));
 done:
   for (int i = 0; i < 3; i++) ma_tensor_release(&heads[i]);
+  ma_tensor_release(&wide);
   return st;
 }
 
@@ -319,11 +330,11 @@ done:
 ma_status ma_cpu_attention_mix(ma_tensor *out, const ma_tensor *probs, const ma_tensor *v, const ma_attention_how *how,
                                ma_error *err) {
   ma_status st = MA_OK;
-  ma_tensor heads[2] = {{0}, {0}};
+  ma_tensor heads[2] = {{0}, {0}}, wide = {0};
   ma_attention_job j = {.how = how,
                         .probs = &heads[0],
                         .v = &heads[1],
-                        .out = out,
+                        .out = &wide,
                         .B = probs->shape[0],
                         .H = probs->shape[1],
                         .G = v->shape[2],
@@ -333,9 +344,12 @@ ma_status ma_cpu_attention_mix(ma_tensor *out, const ma_tensor *probs, const ma_
                         .E = how->extra_value ? 1 : 0};
   MA_TRY(ma_attention_as_heads(&heads[0], probs, err));
   MA_TRY(ma_attention_as_heads(&heads[1], v, err));
+  MA_TRY(out_as_heads(&wide, out, err));
   MA_TRY(run_blocks(&j, mix_shown, err));
+  MA_TRY(ma_cpu_put_f32(out, &wide, err));
 done:
   for (int i = 0; i < 2; i++) ma_tensor_release(&heads[i]);
+  ma_tensor_release(&wide);
   return st;
 }
 

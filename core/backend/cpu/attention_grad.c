@@ -157,9 +157,17 @@ static void go_back(void *self, size_t from, size_t to) {
   }
 }
 
+static ma_status clear(ma_tensor *share, ma_error *err) { return share ? ma_cpu_fill(share, 0, err) : MA_OK; }
+
 static ma_status run_back(grad_job *j, ma_error *err) {
   ma_status st = MA_OK;
   ma_attention_job *a = &j->a;
+  MA_TRY(clear(j->q_grad, err));
+  MA_TRY(clear(j->k_grad, err));
+  MA_TRY(clear(j->v_grad, err));
+  MA_TRY(clear(j->probs_grad, err));
+  MA_TRY(clear(a->how->extra_key ? j->key_grad : NULL, err));
+  MA_TRY(clear(a->how->extra_value ? j->value_grad : NULL, err));
   j->room = 3 * MA_ATTENTION_BLOCK * (a->E + a->Tk);
   a->rows = ma_rows_get();
   a->n_blocks = (a->Tq + MA_ATTENTION_BLOCK - 1) / MA_ATTENTION_BLOCK;

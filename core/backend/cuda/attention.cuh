@@ -28,7 +28,6 @@ struct ma_attention_job {
   ma_heads q, k, v, out;                /* out: z, or scores */
   const float *extra_key, *extra_value; /* [H d], or null */
   const float *slopes;                  /* [H], or null */
-  const int *unless;                    /* the plain kernel leaves at once where this is 0; or null */
   float *most, *inverse;                /* [B H Tq] each row's largest score and 1 / sum of e^(score - most), or null */
   float scale, softcap;
   ma_dtype step;
@@ -267,12 +266,16 @@ struct ma_attention_call {
   explicit ma_attention_call(ma_device *device) : slopes(device), stats(device) {}
 };
 
-/* A tensor's numbers where they lie, or in a copy with columns next to each other. */
+/* A tensor's f32 where they lie, or in a copy with columns next to each other. */
 ma_status ma_attention_heads(ma_heads *out, ma_held *held, const ma_tensor *t, ma_error *err);
 /* The same of [B H T S]. */
 ma_status ma_attention_rows(ma_heads *out, ma_held *held, const ma_tensor *t, ma_error *err);
 ma_heads ma_attention_out(const ma_tensor *t);
-/* All of a call but out; v may be null. */
+/* All of a call but its tensors; of these, q, k and v (which may be null), which `widen` does not do twice; and both. */
+ma_status ma_attention_describe(ma_attention_call *call, const ma_tensor *q, const ma_tensor *k,
+                                const ma_attention_how *how, ma_error *err);
+ma_status ma_attention_widen(ma_attention_call *call, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
+                             ma_error *err);
 ma_status ma_attention_prepare(ma_attention_call *call, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
                                const ma_attention_how *how, ma_error *err);
 
@@ -281,13 +284,13 @@ ma_status ma_attention_prepare_mix(ma_attention_call *call, const ma_tensor *pro
                                    const ma_attention_how *how, ma_error *err);
 /* Makes room for most and inverse. */
 ma_status ma_attention_note_rows(ma_attention_call *call, ma_error *err);
-/* attention's kernels: fill out, and most and inverse where they are there. */
-ma_status ma_attention_attend(ma_device *device, const ma_attention_job &job, ma_error *err);
+/* attention's kernels, for a call that has been described: fill out, and most and inverse where they are there. */
+ma_status ma_attention_attend(ma_tensor *out, ma_attention_call *call, const ma_tensor *q, const ma_tensor *k,
+                              const ma_tensor *v, ma_error *err);
 
-/* The same on tensor cores, where queries, keys and values are numbers of the type of `step`; else *inexact, on the device and in
- * `packed_heads`, is not 0, and out is left alone. */
-ma_status ma_attention_half(ma_device *device, const ma_attention_job &job, ma_scratch *packed_heads, int **inexact,
-                            ma_error *err);
+/* The same on tensor cores, for queries, keys and values of the 16-bit type of `step`. */
+ma_status ma_attention_half(ma_tensor *out, const ma_attention_job &job, const ma_tensor *q, const ma_tensor *k,
+                            const ma_tensor *v, ma_error *err);
 
 /* Calls f with the number of columns that tiles for heads of d dims have, as a type. */
 template <int N>

@@ -1,8 +1,5 @@
-/* Attention of a 16-bit model on the tensor cores.  Its queries, keys and values are f32 that hold 16-bit numbers, and scores and
- * probabilities are rounded to that type (`step`): products of them are exact in f32, so that what comes out is what the plain
- * kernel gives but for the order of additions.  They are packed first, and where one of them is not such a number (a hook may
- * write any), the packing kernel says so on the device: this kernel then leaves at once, and the plain one, launched after it,
- * does not.
+/* Attention of 16-bit queries, keys and values on the tensor cores, with scores and probabilities rounded to the same type (`step`):
+ * products of such numbers are exact in f32, so that what comes out is what the plain kernel gives but for the order of additions.
  *
  * A warp has 16 queries; its product with a tile of keys is, as it lies in registers, the left operand of the product with the
  * values (Dao 2023, section 3.3).  The sum of a row has to be known before its probabilities can be rounded: keys are gone through
@@ -16,55 +13,80 @@ constexpr int WARPS = 4, THREADS = WARPS * 32, QUERIES = WARPS * 16, KEYS = 64, 
 
 int rounded_up(int n, int to) { return (n + to - 1) / to * to; }
 
-/* ---- packing ---- */
+/* ---- what a block reads ---- */
 
-/* [B heads T d] as 16-bit numbers with zeros up to whole tiles: [B heads rows columns], or with the two last exchanged. */
-struct packed {
-  uint16_t *data;
-  int rows, columns;
-  __device__ const uint16_t *head(int heads, int b, int h) const {
-    return data + (static_cast<int64_t>(b) * heads + h) * rows * columns;
-  }
+/* Rows of 16-bit numbers, of each head: `n` rows of `columns` (a multiple of 8), each aligned to 16 bytes. */
+struct half_rows {
+  const uint16_t *data;
+  int64_t batch, head, row;
+  int n, columns;
+  __device__ const uint16_t *at(int b, int h, int64_t r) const { return data + b * batch + h * head + r * row; }
 };
 
-template <typename T, bool TRANSPOSED>
-__global__ void pack_kernel(const packed to, const ma_heads from, int heads, int n, int d, int *inexact) {
+/* [B heads rows columns] with zeros up to whole tiles; or with the two last exchanged. */
+template <bool TRANSPOSED>
+__global__ void pack_kernel(uint16_t *to, int rows, int columns, const half_rows from, int64_t column_step, int heads) {
   __shared__ uint16_t tile[PACK][PACK + 2];
-  const int across = to.columns / PACK, per_head = to.rows / PACK * across, i = static_cast<int>(blockIdx.x);
+  const int across = columns / PACK, per_head = rows / PACK * across, i = static_cast<int>(blockIdx.x);
   const int head = i / per_head, row = i % per_head / across * PACK, column = i % across * PACK;
   const int x = static_cast<int>(threadIdx.x) % PACK, y = static_cast<int>(threadIdx.x) / PACK;
   const int lanes = static_cast<int>(blockDim.x) / PACK;
-  bool is_exact = true;
   for (int r = y; r < PACK; r += lanes) {
-    const float value = row + r < n && column + x < d ? from.at(head / heads, row + r, head % heads)[column + x] : 0;
-    T number;
-    ma_from_f32(&number, value);
-    is_exact = is_exact && (ma_to_f32(number) == value || value != value);
-    tile[r][x] = number.bits;
+    const bool is_there = row + r < from.n && column + x < from.columns;
+    tile[r][x] = is_there ? from.at(head / heads, head % heads, row + r)[(column + x) * column_step] : uint16_t{0};
   }
-  if (!is_exact) *inexact = 1;
   __syncthreads();
-  uint16_t *at = to.data + static_cast<int64_t>(head) * to.rows * to.columns;
+  uint16_t *at = to + static_cast<int64_t>(head) * rows * columns;
   for (int r = y; r < PACK; r += lanes) {
-    if (TRANSPOSED) at[static_cast<int64_t>(column + r) * to.rows + row + x] = tile[x][r];
-    else at[static_cast<int64_t>(row + r) * to.columns + column + x] = tile[r][x];
+    if (TRANSPOSED) at[static_cast<int64_t>(column + r) * rows + row + x] = tile[x][r];
+    else at[static_cast<int64_t>(row + r) * columns + column + x] = tile[r][x];
   }
 }
 
-template <typename T, bool TRANSPOSED>
-ma_status pack(ma_device *device, const packed &to, const ma_heads &from, const ma_attention_job &j, int heads, int n,
-               int *inexact, ma_error *err) {
-  const int64_t blocks = int64_t{j.B} * heads * (to.rows / PACK) * (to.columns / PACK);
-  return ma_launch("attention", pack_kernel<T, TRANSPOSED>, ma_grid_rows(device, blocks), err, to, from, heads, n, j.d,
-                   inexact);
+half_rows rows_of(const ma_tensor *t) {
+  return {static_cast<const uint16_t *>(ma_tensor_data(t)),
+          t->strides[0],
+          t->strides[2],
+          t->strides[1],
+          static_cast<int>(t->shape[1]),
+          static_cast<int>(t->shape[3])};
+}
+
+/* Whether a block can read [B T heads d] where it lies. */
+bool lies_well(const ma_tensor *t) {
+  const bool is_aligned = t->strides[0] % 8 == 0 && t->strides[1] % 8 == 0 && t->strides[2] % 8 == 0 &&
+                          reinterpret_cast<uintptr_t>(ma_tensor_data(t)) % 16 == 0;
+  return is_aligned && t->strides[3] == 1 && t->shape[3] % 16 == 0;
+}
+
+/* The tensor as it lies, or packed in *room; transposed, rows are dims and columns are tokens. */
+template <bool TRANSPOSED>
+ma_status make_rows(half_rows *out, ma_scratch *room, const ma_tensor *t, int tile, ma_error *err) {
+  ma_device *device = ma_tensor_device(t);
+  const half_rows from = rows_of(t);
+  if (!TRANSPOSED && lies_well(t)) {
+    *out = from;
+    return MA_OK;
+  }
+  const int heads = static_cast<int>(t->shape[2]), rows = rounded_up(from.n, tile),
+            columns = rounded_up(from.columns, PACK);
+  const int64_t per_head = int64_t{rows} * columns, n_heads = t->shape[0] * heads;
+  MA_CUDA_TRY(room->take(static_cast<size_t>(n_heads * per_head) * sizeof(uint16_t), err));
+  *out = {room->as<uint16_t>(),        per_head * heads,           per_head, TRANSPOSED ? rows : columns,
+          TRANSPOSED ? columns : rows, TRANSPOSED ? rows : columns};
+  return ma_launch("attention", pack_kernel<TRANSPOSED>, ma_grid_rows(device, n_heads * (per_head / (PACK * PACK))),
+                   err, room->as<uint16_t>(), rows, columns, from, t->strides[3], heads);
 }
 
 /* ---- attending ---- */
 
 struct half_job {
-  ma_attention_job a;
-  packed q, k, v; /* v transposed */
-  const int *inexact;
+  ma_attention_job a; /* but for q, k, v and out */
+  half_rows q, k, v;  /* v transposed */
+  void *out;          /* [B Tq H d] */
+  ma_dtype out_dtype;
+  int64_t out_strides[4];
+  bool has_pairs; /* two neighbours of out are one word */
 };
 
 /* Shared memory, in 16-bit numbers; rows are 16 bytes longer than they need be, so that the 8 rows that a warp reads from meet in
@@ -75,13 +97,17 @@ struct place {
   static constexpr int Q = 0, K = Q + QUERIES * STEP, V = K + KEYS * STEP, HALVES = V + D * KEY_STEP;
 };
 
-/* n_rows rows of n_columns (a multiple of 8); there when ma_copy_wait and a barrier have passed. */
-__device__ void fetch(uint16_t *to, int to_step, const uint16_t *from, int64_t from_step, int n_rows, int n_columns) {
+/* n_rows rows, of which n_there are there; the others are zeros.  Complete when ma_copy_wait and a barrier have passed. */
+__device__ void fetch(uint16_t *to, int to_step, const uint16_t *from, int64_t from_step, int n_rows, int n_there,
+                      int n_columns) {
   const int eights = n_columns / 8;
   for (int i = static_cast<int>(threadIdx.x); i < n_rows * eights; i += THREADS) {
     const int r = i / eights, c = i % eights * 8;
-    ma_copy_async(to + r * to_step + c, from + r * from_step + c);
+    ma_copy_async(to + r * to_step + c, from + r * from_step + c, r < n_there);
   }
+}
+__device__ void fetch_keys(uint16_t *to, int step, const half_rows &k, int b, int group, int first) {
+  fetch(to, step, k.at(b, group, first), k.row, KEYS, k.n - first, k.columns);
 }
 
 /* A lane's part of the tiles of its warp: rows g and g + 8; columns 2 t and 2 t + 1 of every 8. */
@@ -182,31 +208,45 @@ __device__ void mix(float (&o)[D / 8][4], const float (&s)[KEY_TILES][4], const 
   }
 }
 
-/* The extra key's scores with a lane's two rows. */
+/* The extra key's score with a query. */
+template <typename T>
 __device__ float score_extra(const half_job &j, const ma_own &own, int query) {
   const float *key = j.a.extra_key + static_cast<int64_t>(own.h) * j.a.d;
-  const float *row = j.a.q.at(own.b, query < j.a.Tq ? query : 0, own.h);
+  const uint16_t *row = j.q.at(own.b, own.h, query < j.a.Tq ? query : 0);
   float sum = 0;
-  for (int e = this_lane().t; e < j.a.d; e += 4) sum += row[e] * key[e];
+  for (int e = this_lane().t; e < j.a.d; e += 4) sum += ma_to_f32(T{row[e]}) * key[e];
   return ma_soften(j.a, over_lanes(sum, ma_add()));
+}
+
+/* Two neighbours of a row of out, from an even column on. */
+template <typename T>
+__device__ void put_pair(const half_job &j, const ma_own &own, int query, int column, float low, float high) {
+  if (query >= j.a.Tq || column >= j.a.d) return;
+  const int64_t at =
+      own.b * j.out_strides[0] + query * j.out_strides[1] + own.h * j.out_strides[2] + column * j.out_strides[3];
+  if (j.has_pairs) {
+    *reinterpret_cast<uint32_t *>(static_cast<uint16_t *>(j.out) + at) = ma_pair_of(T(), low, high);
+    return;
+  }
+  ma_store_f32(j.out, j.out_dtype, at, low);
+  if (column + 1 < j.a.d) ma_store_f32(j.out, j.out_dtype, at + j.out_strides[3], high);
 }
 
 template <typename T, int D>
 __global__ void __launch_bounds__(THREADS, D <= 128 ? 3 : 2) half_kernel(const half_job j) {
   MA_SHARED_BYTES(bytes);
-  if (*j.inexact) return;
   uint16_t *memory = reinterpret_cast<uint16_t *>(bytes);
   const ma_attention_job &a = j.a;
   const lane_of me = this_lane();
   const ma_own own = ma_locate<QUERIES / MA_SIDE, true>(a, a.H, a.Tq);
   const ma_range keys = ma_keys_of(a, own.first, own.n);
   const int first = keys.low / KEYS * KEYS, group = ma_group(a, own.h), row = own.first + me.warp * 16 + me.g;
-  const uint16_t *k = j.k.head(a.G, own.b, group), *v = j.v.head(a.G, own.b, group);
+  const uint16_t *v = j.v.at(own.b, group, 0);
   float most[2], sum[2], extra[2], o[D / 8][4];
-  fetch(memory + place<D>::Q, place<D>::STEP,
-        j.q.head(a.H, own.b, own.h) + static_cast<int64_t>(own.first) * j.q.columns, j.q.columns, QUERIES, j.q.columns);
+  fetch(memory + place<D>::Q, place<D>::STEP, j.q.at(own.b, own.h, own.first), j.q.row, QUERIES, j.q.n - own.first,
+        j.q.columns);
   MA_UNROLL for (int r = 0; r < 2; r++) {
-    extra[r] = a.E ? score_extra(j, own, row + 8 * r) : -INFINITY;
+    extra[r] = a.E ? score_extra<T>(j, own, row + 8 * r) : -INFINITY;
     most[r] = extra[r];
     sum[r] = a.E ? 1.0f : 0.0f;
   }
@@ -223,28 +263,23 @@ __global__ void __launch_bounds__(THREADS, D <= 128 ? 3 : 2) half_kernel(const h
         }
       }
     }
-    fetch(memory + place<D>::K, place<D>::STEP, k + static_cast<int64_t>(first) * j.k.columns, j.k.columns, KEYS,
-          j.k.columns);
+    fetch_keys(memory + place<D>::K, place<D>::STEP, j.k, own.b, group, first);
     for (int key = first; key < keys.high; key += KEYS) {
       float s[KEY_TILES][4];
       ma_copy_wait();
       __syncthreads(); /* the keys are there, and nobody reads values any more */
-      if (mixes) fetch(memory + place<D>::V, place<D>::KEY_STEP, v + key, j.v.rows, j.v.columns, KEYS);
+      if (mixes) fetch(memory + place<D>::V, place<D>::KEY_STEP, v + key, j.v.row, j.v.n, j.v.n, KEYS);
       score<T, D>(s, j, own, memory, key);
       ma_copy_wait();
       __syncthreads(); /* the values are there, and nobody reads keys any more */
-      if (key + KEYS < keys.high)
-        fetch(memory + place<D>::K, place<D>::STEP, k + static_cast<int64_t>(key + KEYS) * j.k.columns, j.k.columns,
-              KEYS, j.k.columns);
+      if (key + KEYS < keys.high) fetch_keys(memory + place<D>::K, place<D>::STEP, j.k, own.b, group, key + KEYS);
       if (mixes) mix<T, D>(o, s, most, sum, memory, a.d);
       else take_in(most, sum, s);
     }
   }
   MA_UNROLL for (int e = 0; e < D / 8; e++) {
-    MA_UNROLL for (int i = 0; i < 4; i++) {
-      const int query = row + i / 2 * 8, column = e * 8 + 2 * me.t + i % 2;
-      if (query < a.Tq && column < a.d) a.out.at(own.b, query, own.h)[column * a.out.column] = o[e][i];
-    }
+    put_pair<T>(j, own, row, e * 8 + 2 * me.t, o[e][0], o[e][1]);
+    put_pair<T>(j, own, row + 8, e * 8 + 2 * me.t, o[e][2], o[e][3]);
   }
   if (!a.most || me.t != 0) return;
   MA_UNROLL for (int r = 0; r < 2; r++) {
@@ -255,39 +290,31 @@ __global__ void __launch_bounds__(THREADS, D <= 128 ? 3 : 2) half_kernel(const h
 }
 
 template <typename T>
-ma_status attend(ma_device *device, half_job *j, int *inexact, ma_error *err) {
-  const ma_attention_job &a = j->a;
-  MA_CUDA_TRY((pack<T, false>(device, j->q, a.q, a, a.H, a.Tq, inexact, err)));
-  MA_CUDA_TRY((pack<T, false>(device, j->k, a.k, a, a.G, a.Tk, inexact, err)));
-  MA_CUDA_TRY((pack<T, true>(device, j->v, a.v, a, a.G, a.Tk, inexact, err)));
-  return ma_with_columns("attention", a.d, err, [&](auto columns) {
+ma_status attend(ma_device *device, const half_job &j, ma_error *err) {
+  return ma_with_columns("attention", j.a.d, err, [&](auto columns) {
     constexpr int D = decltype(columns)::value;
-    ma_grid grid = ma_grid_tiles<QUERIES / MA_SIDE>(device, a, a.H, a.Tq, 0);
+    ma_grid grid = ma_grid_tiles<QUERIES / MA_SIDE>(device, j.a, j.a.H, j.a.Tq, 0);
     grid.threads = THREADS;
     grid.shared = place<D>::HALVES * sizeof(uint16_t);
-    return ma_launch("attention", half_kernel<T, D>, grid, err, *j);
+    return ma_launch("attention", half_kernel<T, D>, grid, err, j);
   });
 }
 
 } // namespace
 
-ma_status ma_attention_half(ma_device *device, const ma_attention_job &a, ma_scratch *packed_heads, int **inexact,
-                            ma_error *err) {
+ma_status ma_attention_half(ma_tensor *out, const ma_attention_job &a, const ma_tensor *q, const ma_tensor *k,
+                            const ma_tensor *v, ma_error *err) {
+  ma_device *device = ma_tensor_device(q);
+  ma_scratch room_q(device), room_k(device), room_v(device);
   half_job j{};
-  const int columns = rounded_up(a.d, PACK), queries = rounded_up(a.Tq, QUERIES), keys = rounded_up(a.Tk, KEYS);
-  const size_t of_q =
-      static_cast<size_t>(a.B) * static_cast<size_t>(a.H) * static_cast<size_t>(queries) * static_cast<size_t>(columns);
-  const size_t of_k =
-      static_cast<size_t>(a.B) * static_cast<size_t>(a.G) * static_cast<size_t>(keys) * static_cast<size_t>(columns);
-  MA_CUDA_TRY(packed_heads->take((of_q + 2 * of_k) * sizeof(uint16_t) + sizeof(int), err));
   j.a = a;
-  j.q = {packed_heads->as<uint16_t>(), queries, columns};
-  j.k = {j.q.data + of_q, keys, columns};
-  j.v = {j.k.data + of_k, keys, columns};
-  *inexact = reinterpret_cast<int *>(j.v.data + of_k);
-  j.inexact = *inexact;
-  MA_CUDA_TRY(ma_cuda_check(device, cudaMemsetAsync(*inexact, 0, sizeof **inexact, ma_cuda_state(device)->stream),
-                            "attention", err));
-  if (a.step == MA_BF16) return attend<ma_bf16>(device, &j, *inexact, err);
-  return attend<ma_f16>(device, &j, *inexact, err);
+  MA_CUDA_TRY(make_rows<false>(&j.q, &room_q, q, QUERIES, err));
+  MA_CUDA_TRY(make_rows<false>(&j.k, &room_k, k, KEYS, err));
+  MA_CUDA_TRY(make_rows<true>(&j.v, &room_v, v, KEYS, err));
+  j.out = ma_tensor_data(out), j.out_dtype = out->dtype;
+  std::memcpy(j.out_strides, out->strides, sizeof j.out_strides);
+  j.has_pairs = out->dtype == a.step && a.d % 2 == 0 && out->strides[3] == 1 &&
+                reinterpret_cast<uintptr_t>(j.out) % sizeof(uint32_t) == 0;
+  for (int i = 0; i < 3; i++) j.has_pairs = j.has_pairs && (out->shape[i] == 1 || out->strides[i] % 2 == 0);
+  return a.step == MA_BF16 ? attend<ma_bf16>(device, j, err) : attend<ma_f16>(device, j, err);
 }

@@ -99,15 +99,7 @@ ma_status ma_cuda_attention_scores(ma_tensor *out, const ma_tensor *q, const ma_
   });
 }
 
-ma_status ma_cuda_attention_mix(ma_tensor *out, const ma_tensor *probs, const ma_tensor *v, const ma_attention_how *how,
-                                ma_error *err) {
-  ma_device *device = ma_tensor_device(probs);
-  ma_attention_call call(device);
-  ma_heads rows;
-  MA_CUDA_TRY(ma_attention_rows(&rows, &call.q, probs, err));
-  MA_CUDA_TRY(ma_attention_prepare_mix(&call, probs, v, how, err));
-  ma_attention_job &j = call.job;
-  j.out = ma_attention_out(out);
+static ma_status mix(ma_device *device, const ma_attention_job &j, const ma_heads &rows, ma_error *err) {
   return ma_with_columns("attention_mix", j.d, err, [&](auto columns) {
     constexpr int D = decltype(columns)::value;
     if (j.Tq <= MA_SIDE)
@@ -116,4 +108,20 @@ ma_status ma_cuda_attention_mix(ma_tensor *out, const ma_tensor *probs, const ma
     return ma_launch("attention_mix", mix_kernel<4, D>, ma_grid_tiles<4>(device, j, j.H, j.Tq, MIX_FLOATS<4, D>), err,
                      j, rows);
   });
+}
+
+ma_status ma_cuda_attention_mix(ma_tensor *out, const ma_tensor *probs, const ma_tensor *v, const ma_attention_how *how,
+                                ma_error *err) {
+  ma_device *device = ma_tensor_device(probs);
+  ma_attention_call call(device);
+  ma_heads rows;
+  MA_CUDA_TRY(ma_attention_rows(&rows, &call.q, probs, err));
+  MA_CUDA_TRY(ma_attention_prepare_mix(&call, probs, v, how, err));
+  ma_attention_job &j = call.job;
+  ma_held wide;
+  if (out->dtype == MA_F32) wide.tensor = ma_tensor_retain(out);
+  else MA_CUDA_TRY(ma_tensor_new_like(&wide.tensor, out, MA_F32, err));
+  j.out = ma_attention_out(&wide.tensor);
+  MA_CUDA_TRY(mix(device, j, rows, err));
+  return out->dtype == MA_F32 ? MA_OK : ma_cuda_copy(out, &wide.tensor, err);
 }

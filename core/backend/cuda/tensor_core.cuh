@@ -48,13 +48,14 @@ void ma_multiply_add(T, float (&c)[4], const uint32_t (&a)[4], const uint32_t (&
 
 /* ---- copies ---- */
 
-/* 16 bytes, aligned, from global to shared memory. */
-__device__ inline void ma_copy_async(void *to, const void *from) {
+/* 16 bytes, aligned, from global to shared memory; zeros where `is_there` is false, and `from` is not read. */
+__device__ inline void ma_copy_async(void *to, const void *from, bool is_there) {
 #ifdef __CUDACC__
   const unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(is_there ? 16 : 0) : "memory");
 #else
-  ma_emulation_copy_later(to, from, 16);
+  static const unsigned char zeros[16] = {};
+  ma_emulation_copy_later(to, is_there ? from : zeros, 16);
 #endif
 }
 
