@@ -25,11 +25,11 @@ local function error_of(got, expected, least)
   return difference == 0 and 0 or difference / largest
 end
 
-local function same_all(got, expected, least)
+local function same_all(got, expected, least, allowed)
   local n = 0
   for name, tensor in pairs(expected) do
     local e = error_of(got[name], tensor, least)
-    assert(e <= tolerance, ("%s: relative error %g"):format(name, e))
+    assert(e <= (allowed or tolerance), ("%s: relative error %g"):format(name, e))
     n = n + 1
   end
   return n
@@ -128,6 +128,38 @@ for _, name in ipairs(massact.system.list(home)) do
     it("computes in bf16 as the CPU does, but for the order of sums", function()
       local got, expected = both(function(model) return model:forward(ids, { logits = true }).logits end, { dtype = "bf16" })
       assert(error_of(got, expected) <= 0.03)
+    end)
+
+    it("shows f32 of a bf16 model, and rounds what is written there", function()
+      local function work(model)
+        local last = ("layers.%d.out"):format(model.n_layers - 1)
+        local hook <close> = model:point("layers.0.out"):hook(function(x)
+          assert.equal("f32", x:dtype())
+          x:mul_(1.1)
+        end)
+        local patch <close> = model:point("layers.0.mlp.out"):patch { positions = { 0, 2 }, dims = { 1, 2, 5 }, to = { 3.001, -2, 1 } }
+        local probe <close> = model:point(last):probe { "max", "median" }
+        local out = model:forward(ids, { capture = { "layers.0.mlp.out", last }, logits = true })
+        assert.is_true(out[last]:to { dtype = "bf16" }:float() == out[last])
+        assert.equal(out[last][0]:max():item(), probe[last][1].max)
+        return { logits = out.logits, patched = out["layers.0.mlp.out"] }
+      end
+      local got, expected = both(work, { dtype = "bf16" })
+      assert.equal(2, same_all(got, expected, nil, 0.03))
+    end)
+
+    it("has the gradients of a bf16 model", function()
+      local function work(model)
+        local seen = {}
+        local hook <close> = model:point("layers.0.out"):hook(function(x) x:mul_(1.1) end)
+        model:loss(ids):backward()
+        for parameter, tensor in pairs(model:parameters()) do
+          if tensor.grad then seen[parameter] = on_cpu(tensor.grad) end
+        end
+        return seen
+      end
+      local got, expected = both(work, { dtype = "bf16" })
+      assert(same_all(got, expected, 1e-3, 0.06) > 8)
     end)
 
     it("shows hooks and probes the same, and takes what they and patches write", function()
