@@ -121,7 +121,7 @@ static ma_status take_branch(ma_pass *pass, ma_tensor *out, ma_error *err) {
 
 /* Off the tape the sum waits for the next norm, or for whoever looks. */
 static ma_status add_to_stream(ma_pass *pass, const ma_tensor *branch, ma_slot sum_norm, int layer, ma_error *err) {
-  if (pass->branch.storage && !pass->spec->norm_sum) {
+  if (pass->branch.storage) {
     pass->is_pending = true;
     return MA_OK;
   }
@@ -336,7 +336,8 @@ ma_status ma_decode(ma_pass *pass, ma_result *out, ma_error *err) {
   ma_point from = MA_AT_IN;
   int first = 0;
   MA_TRY(ma_pass_take(pass, &pass->x, start ? pass->request->start_value->shape[2] : pass->spec->d_model, err));
-  if (!pass->is_recorded) MA_TRY(ma_pass_take(pass, &pass->branch, pass->spec->d_model, err));
+  bool can_wait = !pass->is_recorded && !pass->spec->parallel && !pass->spec->norm_sum;
+  if (can_wait) MA_TRY(ma_pass_take(pass, &pass->branch, pass->spec->d_model, err));
   if (!start) {
     MA_TRY(embed(pass, err));
     MA_VISIT(EMBED, -1, &pass->x);

@@ -20,7 +20,7 @@ typedef struct ma_pass {
   bool is_quiet;    /* nobody is shown anything: a layer is computed again */
   ma_converted *converted;
   ma_tensor x;                    /* the residual stream [B T D] */
-  ma_tensor branch;               /* [B T D] for what a branch gives; none in a recorded pass */
+  ma_tensor branch;               /* [B T D] for what a branch gives, where that can wait to be added; or none */
   bool is_pending;                /* `branch` is still to be added to x */
   ma_tensor cosine[MA_MAX_ROPES]; /* [T n] of these positions */
   ma_tensor sine[MA_MAX_ROPES];

@@ -25,14 +25,16 @@ end
 function M.estimate(model, tokens)
   local s = model.spec
   local q, kv = s.n_heads * s.d_head, s.n_kv_heads * s.d_head
-  -- Floats a token: core/model/decoder.c, attention.c, mlp.c, in the order in which they are taken.
+  -- Numbers a token: core/model/decoder.c, attention.c, mlp.c, in the order in which they are taken.  A GPU keeps those of a 16-bit
+  -- model in 16 bits.
+  local bytes = model:device() ~= "cpu" and model.dtype ~= "f32" and 2 or 4
   local attention = 2 * q + 2 * kv
   local mlp = s.gated and 2 * s.d_ff or s.d_ff
   local widest
-  if (s.n_experts or 0) > 0 then mlp = s.n_experts + s.d_model + mlp end
+  if (s.n_experts or 0) > 0 then mlp = (s.n_experts + 2 * s.d_model) * 4 // bytes + s.d_model + mlp end
   if s.parallel then widest = (s.shared_norm and 3 or 4) * s.d_model + attention + mlp
   else widest = 2 * s.d_model + math.max(attention, mlp) end
-  return { mapped = mapped_bytes(model.checkpoint), widened = model:wide_bytes(), pass = 4 * tokens * (s.d_model + widest),
+  return { mapped = mapped_bytes(model.checkpoint), widened = model:wide_bytes(), pass = bytes * tokens * (s.d_model + widest),
     logits = 2 * 4 * tokens * s.vocab_size, tokens = tokens }
 end
 

@@ -53,6 +53,21 @@ describe("a GPU", function()
     memory.check_weights(huge, "cpu", "big") -- mapped, not read
   end)
 
+  it("is asked for half the memory by a model of 16 bits", function()
+    local memory, ids = require "massact.memory", { {} }
+    for t = 1, 64 do ids[1][t] = t end
+    for _ = 2, 100 do ids[#ids + 1] = ids[1] end
+    local taken = {}
+    for _, dtype in ipairs { "f32", "bf16" } do
+      local model <close> = massact.load(home .. "gpt2", { device = "cuda", dtype = dtype })
+      for _ = 1, 2 do model:forward(ids, { stop_at = "final.norm" }) end
+      taken[dtype] = model:pass_bytes()
+      local estimate = memory.estimate(model, 6400).pass
+      assert(taken[dtype] > 0.75 * estimate and taken[dtype] < 2 * estimate, ("%d of %d"):format(taken[dtype], estimate))
+    end
+    assert(taken.bf16 < 0.6 * taken.f32)
+  end)
+
   it("does not take weights that lie elsewhere", function()
     local model <close> = massact.load(home .. "gpt2", { device = "cuda" })
     local slot = "layers.0.mlp.proj.weight"
