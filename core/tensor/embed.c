@@ -33,7 +33,7 @@ ma_status ma_embed(ma_tensor *out, const ma_tensor *table, const ma_tensor *ids,
   if (table->n_dims != 2 || ids->dtype != MA_I64 || ids->n_dims >= MA_MAX_DIMS) MA_TRY(ma_op_misfit(&op, table, ids));
   for (int i = 0; i < ids->n_dims; i++) shape[i] = ids->shape[i];
   shape[ids->n_dims] = table->shape[1];
-  MA_TRY(ma_op_output(&op, MA_F32, ids->n_dims + 1, shape));
+  MA_TRY(ma_op_output_float(&op, MA_F32, ids->n_dims + 1, shape));
   MA_TRY(ma_op_run(&op, embed, op.out, table, ids, err));
   MA_TRY(ma_op_record(&op, &embed_rule, 2, NULL, 0, table, ids));
 done:

@@ -3,11 +3,11 @@
 
 #include "tensor/op_common.h"
 
-static ma_status check_targets(ma_op *op, const ma_tensor *rows, const ma_tensor *targets) {
+static ma_status check_targets(ma_op *op, const ma_tensor *rows, const ma_tensor *targets, bool may_be_narrow) {
   ma_status st = ma_op_plain(op, targets);
   if (st != MA_OK) return st;
   bool fits = rows->n_dims == 2 && targets->n_dims == 1 && targets->shape[0] == rows->shape[0] &&
-              targets->dtype == MA_I64 && rows->dtype == MA_F32;
+              targets->dtype == MA_I64 && (may_be_narrow ? ma_dtype_is_float(rows->dtype) : rows->dtype == MA_F32);
   return fits ? MA_OK : ma_op_misfit(op, rows, targets);
 }
 
@@ -25,7 +25,7 @@ ma_status ma_cross_entropy_grad(ma_tensor *out, const ma_tensor *logits, const m
   ma_op op = ma_op_begin("cross_entropy_grad", out, err);
   ma_status st = MA_OK;
   MA_TRY(ma_op_plain(&op, logits));
-  MA_TRY(check_targets(&op, logits, targets));
+  MA_TRY(check_targets(&op, logits, targets, false));
   MA_TRY(check_rates(&op, targets, g));
   MA_TRY(ma_op_output(&op, MA_F32, 2, logits->shape));
   if (!ma_tensor_is_contiguous(op.out))
@@ -47,7 +47,7 @@ ma_status ma_cross_entropy(ma_tensor *out, const ma_tensor *logits, const ma_ten
   ma_op op = ma_op_begin("cross_entropy", out, err);
   ma_status st = MA_OK;
   MA_TRY(ma_op_plain(&op, logits));
-  MA_TRY(check_targets(&op, logits, targets));
+  MA_TRY(check_targets(&op, logits, targets, false));
   MA_TRY(ma_op_output(&op, MA_F32, 1, logits->shape));
   MA_TRY(ma_op_run(&op, cross_entropy, op.out, logits, targets, err));
   MA_TRY(ma_op_record(&op, &cross_entropy_rule, 3, NULL, 0, logits, targets));
@@ -63,7 +63,7 @@ static ma_status check_head(ma_op *op, const ma_tensor *x, const ma_tensor *weig
   MA_TRY(ma_op_plain(op, x));
   MA_TRY(ma_op_input(op, weight));
   MA_TRY(ma_op_plain(op, bias));
-  MA_TRY(check_targets(op, x, targets));
+  MA_TRY(check_targets(op, x, targets, true));
   if (weight->n_dims != 2 || weight->shape[1] != x->shape[1]) MA_TRY(ma_op_misfit(op, x, weight));
   if (bias && (bias->n_dims != 1 || bias->shape[0] != weight->shape[0])) MA_TRY(ma_op_misfit(op, weight, bias));
 done:

@@ -158,7 +158,7 @@ ma_status ma_linear(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight,
   if (bias && (bias->n_dims != 1 || bias->shape[0] != rows)) MA_TRY(ma_op_misfit(&op, weight, bias));
   memcpy(shape, x->shape, sizeof shape);
   shape[x->n_dims - 1] = rows;
-  MA_TRY(ma_op_output(&op, MA_F32, x->n_dims, shape));
+  MA_TRY(ma_op_output_float(&op, MA_F32, x->n_dims, shape));
   if (!ma_tensor_is_contiguous(op.out)) MA_TRY(ma_fail(err, MA_BAD_ARGUMENT, "linear: the output must be contiguous"));
   MA_TRY(ma_op_run(&op, linear, op.out, x, weight, bias, err));
   unsigned reads = (ma_tensor_is_tracked(weight) ? 1u : 0) | (ma_tensor_is_tracked(x) ? 2u : 0);

@@ -49,6 +49,9 @@ void ma_element_store(ma_tensor *t, int64_t at, double value);
 
 /* `t` as contiguous f32: itself (retained) where it is, else a copy.  *out is released by the caller. */
 ma_status ma_cpu_as_f32(ma_tensor *out, const ma_tensor *t, ma_error *err);
+/* Contiguous f32 for a kernel to write what `out` is to hold: `out` itself, or new; and what was written there goes to `out`. */
+ma_status ma_cpu_out_f32(ma_tensor *wide, ma_tensor *out, ma_error *err);
+ma_status ma_cpu_put_f32(ma_tensor *out, const ma_tensor *wide, ma_error *err);
 
 /* c [m n] = x [m k] times the rows [first, first + n) of `weight` transposed, plus beta c.  `weight` may have
  * any dtype and split leading dims; `scratch` has room for n * k floats where it is not f32. */

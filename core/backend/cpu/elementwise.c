@@ -506,3 +506,13 @@ ma_status ma_cpu_as_f32(ma_tensor *out, const ma_tensor *t, ma_error *err) {
   }
   return ma_tensor_convert(out, t, MA_F32, err);
 }
+
+ma_status ma_cpu_out_f32(ma_tensor *wide, ma_tensor *out, ma_error *err) {
+  if (out->dtype != MA_F32 || !ma_tensor_is_contiguous(out)) return ma_tensor_new_like(wide, out, MA_F32, err);
+  *wide = ma_tensor_retain(out);
+  return MA_OK;
+}
+
+ma_status ma_cpu_put_f32(ma_tensor *out, const ma_tensor *wide, ma_error *err) {
+  return wide->storage == out->storage ? MA_OK : ma_cpu_copy(out, wide, err);
+}

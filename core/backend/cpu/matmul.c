@@ -87,12 +87,13 @@ static void put_bias(void *self, size_t from, size_t to) {
 ma_status ma_cpu_linear(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
                         ma_error *err) {
   ma_status st = MA_OK;
-  ma_tensor in = {0}, added = {0};
+  ma_tensor in = {0}, added = {0}, wide = {0};
   float *scratch = NULL;
   int64_t k = x->shape[x->n_dims - 1], n = out->shape[out->n_dims - 1];
   int64_t m = n > 0 ? ma_tensor_count(out) / n : 0, panel = n;
-  float *c = ma_tensor_data(out);
   MA_TRY(ma_blas_open(err));
+  MA_TRY(ma_cpu_out_f32(&wide, out, err));
+  float *c = ma_tensor_data(&wide);
   MA_TRY(ma_cpu_as_f32(&in, x, err));
   if (!ma_cpu_is_gemm_ready(weight)) {
     panel = PANEL_FLOATS / (k > 0 ? k : 1) + 1;
@@ -109,10 +110,12 @@ ma_status ma_cpu_linear(ma_tensor *out, const ma_tensor *x, const ma_tensor *wei
     ma_cpu_times_rows(ma_rows_get(), ma_tensor_data(&in), k, m, weight, first, width, scratch, bias ? 1 : 0, c + first,
                       n);
   }
+  MA_TRY(ma_cpu_put_f32(out, &wide, err));
 done:
   ma_free(scratch);
   ma_tensor_release(&in);
   ma_tensor_release(&added);
+  ma_tensor_release(&wide);
   return st;
 }
 

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/memory.h"
+
 #define FUNCTIONS(FUNCTION)                      \
   FUNCTION(cublasLtCreate)                       \
   FUNCTION(cublasLtGetStatusString)              \
@@ -129,13 +131,42 @@ static uint32_t alignment_of(const void *data) {
   return alignment;
 }
 
+/* All of a product that its description depends on; no padding, so that two can be compared as bytes. */
+typedef struct shape {
+  int64_t m, n, k, n_batches;
+  int64_t steps[3], batch_steps[3]; /* of b, a, out */
+  int32_t dtype, out_dtype;
+  uint32_t alignments[3]; /* of b, a, out */
+  bool turns[2], has_bias, allows_tf32;
+} shape;
+_Static_assert(sizeof(shape) == 10 * 8 + 2 * 4 + 3 * 4 + 4, "a shape has no padding");
+
+static shape shape_of(const ma_cuda_gemm *g, bool allows_tf32) {
+  uint32_t of_out = alignment_of(g->out), of_bias = g->bias ? alignment_of(g->bias) : of_out;
+  return (shape){
+      .m = g->m,
+      .n = g->n,
+      .k = g->k,
+      .n_batches = g->n_batches,
+      .steps = {g->b.step, g->a.step, g->out_step},
+      .batch_steps = {g->b.batch_step, g->a.batch_step, g->out_batch_step},
+      .dtype = (int32_t)g->dtype,
+      .out_dtype = (int32_t)g->out_dtype,
+      .alignments = {alignment_of(g->b.data), alignment_of(g->a.data), of_bias < of_out ? of_bias : of_out},
+      .turns = {g->b.is_transposed, g->a.is_transposed},
+      .has_bias = g->bias != NULL,
+      .allows_tf32 = allows_tf32 && g->dtype == MA_F32,
+  };
+}
+
 /* Row-major out = a b is column-major out^T = b^T a^T: the library's first matrix is our b. */
-static cublasStatus_t describe(description *d, const ma_cuda_gemm *g, bool allows_tf32) {
+static cublasStatus_t describe(description *d, const ma_cuda_gemm *g, const shape *like) {
   cublasOperation_t first = g->b.is_transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
                     second = g->a.is_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
   uint64_t workspace = MA_CUDA_WORKSPACE;
   uint32_t in_f32 = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* parts of a sum are added up in f32, in one order */
-  uint32_t of_first = alignment_of(g->b.data), of_second = alignment_of(g->a.data), of_out = alignment_of(g->out);
+  uint32_t of_first = like->alignments[0], of_second = like->alignments[1], of_out = like->alignments[2];
+  cublasLtEpilogue_t epilogue = g->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
 #define STEP(call)                                  \
   do {                                              \
     cublasStatus_t code = (call);                   \
@@ -145,10 +176,12 @@ static cublasStatus_t describe(description *d, const ma_cuda_gemm *g, bool allow
   STEP(lt.cublasLtMatmulDescSetAttribute(d->product, attribute, &(value), sizeof(value)))
 #define PREFER(attribute, value) \
   STEP(lt.cublasLtMatmulPreferenceSetAttribute(d->preference, attribute, &(value), sizeof(value)))
-  STEP(lt.cublasLtMatmulDescCreate(&d->product, allows_tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
+  STEP(lt.cublasLtMatmulDescCreate(&d->product, like->allows_tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
                                    CUDA_R_32F));
   SET_PRODUCT(CUBLASLT_MATMUL_DESC_TRANSA, first);
   SET_PRODUCT(CUBLASLT_MATMUL_DESC_TRANSB, second);
+  SET_PRODUCT(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
+  if (g->bias) SET_PRODUCT(CUBLASLT_MATMUL_DESC_BIAS_POINTER, g->bias);
   STEP(describe_matrix(&d->first, g->dtype, g->b.is_transposed ? g->n : g->k, g->b.is_transposed ? g->k : g->n,
                        g->b.step, g->n_batches, g->b.batch_step));
   STEP(describe_matrix(&d->second, g->dtype, g->a.is_transposed ? g->k : g->m, g->a.is_transposed ? g->m : g->k,
@@ -167,28 +200,79 @@ static cublasStatus_t describe(description *d, const ma_cuda_gemm *g, bool allow
   return CUBLAS_STATUS_SUCCESS;
 }
 
+/* A product that has been described, and the kernel that the library chose for it.  A model has few of them, and describing one
+ * takes as long as launching it. */
+typedef struct product {
+  shape like;
+  description d;
+  cublasLtMatmulAlgo_t algo;
+} product;
+
+struct ma_cuda_products {
+  product at[256]; /* each where its shape says, the last to come */
+};
+
+static product *place_of(struct ma_cuda_products *products, const shape *like) {
+  const unsigned char *bytes = (const unsigned char *)like;
+  uint32_t hash = 2166136261u; /* FNV-1a */
+  for (size_t i = 0; i < sizeof *like; i++) hash = (hash ^ bytes[i]) * 16777619u;
+  return &products->at[hash % (sizeof products->at / sizeof products->at[0])];
+}
+
+static ma_status choose(ma_device *device, product *p, const ma_cuda_gemm *g, ma_error *err) {
+  ma_status st = MA_OK;
+  cublasLtHandle_t handle = ma_cuda_state(device)->blas;
+  const description *d = &p->d;
+  cublasLtMatmulHeuristicResult_t found;
+  int n_found = 0;
+  MA_TRY(check(device, describe(&p->d, g, &p->like), "describing a product", err));
+  MA_TRY(check(device,
+               lt.cublasLtMatmulAlgoGetHeuristic(handle, d->product, d->first, d->second, d->out, d->out, d->preference,
+                                                 1, &found, &n_found),
+               "choosing a kernel", err));
+  if (n_found == 0) MA_TRY(check(device, CUBLAS_STATUS_NOT_SUPPORTED, "choosing a kernel", err));
+  p->algo = found.algo;
+done:
+  if (st != MA_OK) {
+    close_description(d);
+    *p = (product){0};
+  }
+  return st;
+}
+
+/* The product of this shape, described anew where it is not the last that was in its place. */
+static ma_status product_of(product **out, ma_device *device, const ma_cuda_gemm *g, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_cuda *state = ma_cuda_state(device);
+  shape like = shape_of(g, device->allows_tf32);
+  if (!state->products) MA_TRY(MA_NEW(&state->products, 1, err));
+  product *p = *out = place_of(state->products, &like);
+  if (p->d.product && memcmp(&p->like, &like, sizeof like) == 0) {
+    if (!g->bias) return MA_OK;
+    return check(
+        device,
+        lt.cublasLtMatmulDescSetAttribute(p->d.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g->bias, sizeof g->bias),
+        "describing a product", err);
+  }
+  close_description(&p->d);
+  *p = (product){.like = like};
+  MA_TRY(choose(device, p, g, err));
+done:
+  return st;
+}
+
 ma_status ma_cuda_multiply(ma_device *device, const ma_cuda_gemm *g, ma_error *err) {
   ma_status st = MA_OK;
   ma_cuda *state = ma_cuda_state(device);
-  description d = {0};
-  cublasLtMatmulHeuristicResult_t found;
-  int n_found = 0;
+  product *p;
   if (g->m == 0 || g->n == 0 || g->n_batches == 0) return MA_OK;
   MA_TRY(open_blas(device, err));
-  cublasLtHandle_t handle = state->blas;
-  MA_TRY(check(device, describe(&d, g, device->allows_tf32 && g->dtype == MA_F32), "describing a product", err));
-  /* The library keeps what it has found for a description: asking again is cheap. */
+  MA_TRY(product_of(&p, device, g, err));
   MA_TRY(check(device,
-               lt.cublasLtMatmulAlgoGetHeuristic(handle, d.product, d.first, d.second, d.out, d.out, d.preference, 1,
-                                                 &found, &n_found),
-               "choosing a kernel", err));
-  if (n_found == 0) MA_TRY(check(device, CUBLAS_STATUS_NOT_SUPPORTED, "choosing a kernel", err));
-  MA_TRY(
-      check(device,
-            lt.cublasLtMatmul(handle, d.product, &g->alpha, g->b.data, d.first, g->a.data, d.second, &g->beta, g->out,
-                              d.out, g->out, d.out, &found.algo, state->workspace, MA_CUDA_WORKSPACE, state->stream),
-            "multiplying", err));
+               lt.cublasLtMatmul(state->blas, p->d.product, &g->alpha, g->b.data, p->d.first, g->a.data, p->d.second,
+                                 &g->beta, g->out, p->d.out, g->out, p->d.out, &p->algo, state->workspace,
+                                 MA_CUDA_WORKSPACE, state->stream),
+               "multiplying", err));
 done:
-  close_description(&d);
   return st;
 }

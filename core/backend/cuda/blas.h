@@ -17,13 +17,14 @@ typedef struct ma_cuda_matrix {
   bool is_transposed;
 } ma_cuda_matrix;
 
-/* out [m n] = alpha a [m k] b [k n] + beta out, `n_batches` times.  `dtype` (f32, f16, bf16) is that of a and b; sums are in f32
+/* out [m n] = alpha a [m k] b [k n] + beta out + bias, `n_batches` times.  `dtype` (f32, f16, bf16) is that of a and b; sums are in f32
  * whatever it is, and f32 is not cut to TF32 unless the device allows it. */
 typedef struct ma_cuda_gemm {
   int64_t m, n, k, n_batches;
   ma_dtype dtype, out_dtype; /* out: f32, or `dtype` */
   ma_cuda_matrix a, b;
   void *out;
+  const void *bias; /* [n] of out's type, added to every row before it is rounded; or NULL */
   int64_t out_step, out_batch_step;
   float alpha, beta;
 } ma_cuda_gemm;

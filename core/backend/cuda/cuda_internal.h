@@ -54,7 +54,8 @@ typedef struct ma_cuda {
   int shared_bytes;        /* most shared memory that a block may ask for */
   ma_complaint *complaint; /* as the host sees it, and as the device does */
   ma_complaint *device_complaint;
-  void *blas, *workspace; /* cuBLASLt's handle and memory, made with the first product */
+  void *blas, *workspace;            /* cuBLASLt's handle and memory, made with the first product */
+  struct ma_cuda_products *products; /* those that have been described to it (blas.c) */
 } ma_cuda;
 
 static inline ma_cuda *ma_cuda_state(const ma_device *device) { return (ma_cuda *)device->state; }

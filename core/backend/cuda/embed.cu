@@ -6,7 +6,8 @@ namespace {
 
 struct embed_job {
   ma_cuda_walk ids;
-  float *out; /* [ids width] */
+  void *out; /* [ids width] */
+  ma_dtype out_dtype;
   const void *table;
   ma_dtype dtype;
   int64_t n_rows, width, row_stride, column_stride;
@@ -29,7 +30,8 @@ __global__ void embed_kernel(const embed_job j) {
   for
     MA_EACH(i, j.ids.count * j.width) {
       const int64_t id = id_at(j, i / j.width);
-      j.out[i] = id < 0 ? 0 : ma_load_f32(j.table, j.dtype, id * j.row_stride + i % j.width * j.column_stride);
+      const int64_t at = id * j.row_stride + i % j.width * j.column_stride;
+      ma_store_f32(j.out, j.out_dtype, i, id < 0 ? 0 : ma_load_f32(j.table, j.dtype, at));
     }
 }
 
@@ -39,7 +41,7 @@ __global__ void embed_fours_kernel(const embed_job j) {
     MA_EACH(i, j.ids.count * fours) {
       const int64_t id = id_at(j, i / fours);
       const ma_four none{};
-      ma_store_four(j.out, MA_F32, 4 * i,
+      ma_store_four(j.out, j.out_dtype, 4 * i,
                     id < 0 ? none : ma_load_four(j.table, j.dtype, id * j.row_stride + i % fours * 4));
     }
 }
@@ -54,7 +56,7 @@ __global__ void embed_blocks_kernel(const embed_job j) {
       if (id >= 0)
         ma_widen_part(values, j.dtype, static_cast<const uint8_t *>(j.table) + block * j.block_bytes,
                       static_cast<int>(part % parts_of_block));
-      for (int e = 0; e < MA_BLOCK_PART; e++) j.out[i * MA_BLOCK_PART + e] = values[e];
+      for (int e = 0; e < MA_BLOCK_PART; e++) ma_store_f32(j.out, j.out_dtype, i * MA_BLOCK_PART + e, values[e]);
     }
 }
 
@@ -66,7 +68,7 @@ ma_status ma_cuda_embed(ma_tensor *out, const ma_tensor *table, const ma_tensor 
   if (!ma_tensor_is_contiguous(out)) return ma_fail(err, MA_BAD_ARGUMENT, "embed: the output must be contiguous");
   embed_job j{};
   j.ids = ma_cuda_walk_over(1, &ids);
-  j.out = static_cast<float *>(ma_tensor_data(out));
+  j.out = ma_tensor_data(out), j.out_dtype = out->dtype;
   j.table = ma_tensor_data(table), j.dtype = table->dtype;
   j.n_rows = table->shape[0], j.width = table->shape[1];
   j.row_stride = table->strides[0], j.column_stride = table->strides[1];
@@ -76,7 +78,7 @@ ma_status ma_cuda_embed(ma_tensor *out, const ma_tensor *table, const ma_tensor 
   if (ma_dtype_is_block(table->dtype))
     return ma_launch("embed", embed_blocks_kernel, ma_grid_over(device, count / MA_BLOCK_PART), err, j);
   const bool is_aligned = j.width % 4 == 0 && j.row_stride % 4 == 0 && j.column_stride == 1 &&
-                          reinterpret_cast<uintptr_t>(j.out) % 16 == 0 &&
+                          reinterpret_cast<uintptr_t>(j.out) % (4 * ma_dtype_describe(j.out_dtype)->bytes) == 0 &&
                           reinterpret_cast<uintptr_t>(j.table) % (4 * info->bytes) == 0;
   if (is_aligned) return ma_launch("embed", embed_fours_kernel, ma_grid_over(device, count / 4), err, j);
   return ma_launch("embed", embed_kernel, ma_grid_over(device, count), err, j);

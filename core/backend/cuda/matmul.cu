@@ -59,6 +59,10 @@ ma_status ready(ma_cuda_matrix *out, ma_held *held, const ma_tensor *t, const ma
 
 ma_dtype product_dtype(ma_dtype a, ma_dtype b) { return a == b && ma_dtype_is_float(a) ? a : MA_F32; }
 
+/* Of a gradient with a weight or an input.  Where that is bf16 the gradient is rounded to bf16, as PyTorch has them all; f16 has not the
+ * range for gradients that nobody has scaled. */
+ma_dtype gradient_dtype(ma_dtype g, ma_dtype other) { return other == MA_BF16 ? MA_BF16 : product_dtype(g, other); }
+
 /* ---- rows and weights ---- */
 
 /* `t` as a matrix of its rows, in `dtype`: where it lies, or a copy in *held. */
@@ -164,28 +168,39 @@ ma_status ma_cuda_sum_rows(ma_tensor *out, const ma_tensor *a, bool adds, ma_err
                    parts.as<float>(), n_parts, n, adds);
 }
 
+/* Of a product over no elements. */
+static ma_status linear_of_nothing(ma_tensor *out, const ma_tensor *bias, ma_error *err) {
+  ma_held rows;
+  if (!bias) return ma_cuda_fill(out, 0, err);
+  MA_CUDA_TRY(ma_tensor_expand(&rows.tensor, bias, out->n_dims, out->shape, err));
+  return ma_cuda_copy(out, &rows.tensor, err);
+}
+
 ma_status ma_cuda_linear(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
                          ma_error *err) {
   ma_cuda_gemm g{};
-  ma_held in, panel;
+  ma_held in, panel, wide;
   const int64_t n = out->shape[out->n_dims - 1];
   if (ma_tensor_count(out) == 0) return MA_OK;
   g.m = ma_tensor_count(out) / n, g.k = x->shape[x->n_dims - 1];
-  g.n_batches = 1, g.dtype = product_dtype(x->dtype, weight->dtype), g.out_dtype = MA_F32, g.out_step = n;
-  g.alpha = 1, g.beta = bias ? 1 : 0;
-  if (bias) {
-    ma_held wide;
-    MA_CUDA_TRY(ma_tensor_expand(&wide.tensor, bias, out->n_dims, out->shape, err));
-    MA_CUDA_TRY(ma_cuda_copy(out, &wide.tensor, err));
-  }
-  if (g.k == 0) return bias ? MA_OK : ma_cuda_fill(out, 0, err);
+  g.n_batches = 1, g.dtype = product_dtype(x->dtype, weight->dtype), g.out_step = n, g.alpha = 1;
+  if (g.k == 0) return linear_of_nothing(out, bias, err);
+  const bool is_direct = out->dtype == MA_F32 || out->dtype == g.dtype;
+  if (!is_direct) MA_CUDA_TRY(ma_tensor_new_like(&wide.tensor, out, MA_F32, err));
+  const ma_tensor *to = is_direct ? out : &wide.tensor;
+  g.out_dtype = to->dtype;
+  const int64_t bytes = static_cast<int64_t>(ma_dtype_describe(to->dtype)->bytes);
+  ma_held added;
+  if (bias && bias->dtype == to->dtype && ma_tensor_is_contiguous(bias)) added.tensor = ma_tensor_retain(bias);
+  else if (bias) MA_CUDA_TRY(ma_tensor_convert(&added.tensor, bias, to->dtype, err));
   MA_CUDA_TRY(ready_rows(&g.a, &in, x, g.dtype, err));
   for (ma_panels p = panels_of(weight, g.dtype); !is_last(p);) {
     MA_CUDA_TRY(next_panel(&p, &panel, err));
-    g.n = p.n, g.b = transposed(p.matrix), g.out = static_cast<float *>(ma_tensor_data(out)) + p.first;
+    g.n = p.n, g.b = transposed(p.matrix), g.out = static_cast<char *>(ma_tensor_data(to)) + p.first * bytes;
+    if (bias) g.bias = static_cast<const char *>(ma_tensor_data(&added.tensor)) + p.first * bytes;
     MA_CUDA_TRY(ma_cuda_multiply(ma_tensor_device(out), &g, err));
   }
-  return MA_OK;
+  return is_direct ? MA_OK : ma_cuda_copy(out, &wide.tensor, err);
 }
 
 ma_status ma_cuda_linear_grad_x(ma_tensor *out, const ma_tensor *g, const ma_tensor *weight, ma_error *err) {
@@ -196,7 +211,7 @@ ma_status ma_cuda_linear_grad_x(ma_tensor *out, const ma_tensor *g, const ma_ten
   if (ma_tensor_count(out) == 0) return MA_OK;
   if (n == 0) return ma_cuda_fill(out, 0, err);
   product.m = ma_tensor_count(out) / k, product.n = k, product.n_batches = 1,
-  product.dtype = product_dtype(g->dtype, weight->dtype);
+  product.dtype = gradient_dtype(g->dtype, weight->dtype);
   product.out_dtype = MA_F32, product.out_step = k, product.alpha = 1;
   const bool is_direct = ma_tensor_is_contiguous(out);
   if (!is_direct) MA_CUDA_TRY(ma_tensor_new_like(&made.tensor, out, MA_F32, err));
@@ -220,7 +235,7 @@ ma_status ma_cuda_linear_grad_weight(ma_tensor *out, const ma_tensor *g, const m
   if (n == 0 || k == 0) return MA_OK;
   const int64_t m = ma_tensor_count(x) / k;
   if (m == 0) return adds ? MA_OK : ma_cuda_fill(out, 0, err);
-  const ma_dtype dtype = product_dtype(g->dtype, x->dtype);
+  const ma_dtype dtype = gradient_dtype(g->dtype, x->dtype);
   MA_CUDA_TRY(ready_rows(&gs, &left, g, dtype, err));
   MA_CUDA_TRY(ready_rows(&xs, &right, x, dtype, err));
   const bool is_direct = as_matrix(out, &to);

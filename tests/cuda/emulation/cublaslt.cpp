@@ -14,6 +14,8 @@ struct cublasLtMatmulDescOpaque {
   cublasComputeType_t compute;
   cudaDataType_t scale;
   cublasOperation_t a, b;
+  cublasLtEpilogue_t epilogue;
+  const void *bias; /* a number for each row of d, of its type */
 };
 
 struct cublasLtMatrixLayoutOpaque {
@@ -93,7 +95,7 @@ const char *cublasLtGetStatusString(cublasStatus_t status) {
 }
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasComputeType_t compute, cudaDataType_t scale) {
-  return make(out, {compute, scale, CUBLAS_OP_N, CUBLAS_OP_N});
+  return make(out, {compute, scale, CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, nullptr});
 }
 
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) {
@@ -103,7 +105,12 @@ cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) {
 
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute,
                                               const void *value, size_t bytes) {
-  return set(attribute == CUBLASLT_MATMUL_DESC_TRANSA ? &desc->a : &desc->b, value, bytes);
+  switch (attribute) {
+    case CUBLASLT_MATMUL_DESC_TRANSA: return set(&desc->a, value, bytes);
+    case CUBLASLT_MATMUL_DESC_TRANSB: return set(&desc->b, value, bytes);
+    case CUBLASLT_MATMUL_DESC_EPILOGUE: return set(&desc->epilogue, value, bytes);
+    default: return set(&desc->bias, value, bytes);
+  }
 }
 
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type, uint64_t rows,
@@ -161,7 +168,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
                               const void *c, cublasLtMatrixLayout_t, void *d, cublasLtMatrixLayout_t of_d,
                               const cublasLtMatmulAlgo_t *algo, void *workspace, size_t workspace_bytes, cudaStream_t) {
   const void *const matrices[] = {a, b, c, d};
+  const bool has_bias = desc->epilogue == CUBLASLT_EPILOGUE_BIAS;
   if (!fits(*desc, *of_a, *of_b, *of_d) || c != d) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (has_bias) {
+    ma_emulation_check_pointer("cublasLtMatmul", desc->bias);
+    if (reinterpret_cast<uintptr_t>(desc->bias) % algo->data[3] != 0) return CUBLAS_STATUS_INVALID_VALUE;
+  }
   for (int i = 0; i < 4; i++) {
     ma_emulation_check_pointer("cublasLtMatmul", matrices[i]);
     if (reinterpret_cast<uintptr_t>(matrices[i]) % algo->data[i] != 0) return CUBLAS_STATUS_INVALID_VALUE;
@@ -185,7 +197,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
                  static_cast<double>(cut(load(b, of_b->type, in_b), desc->compute));
         }
         const int64_t in_d = batch * of_d->batch_step + j * of_d->step + i;
-        const float value = by * static_cast<float>(sum);
+        const float value = by * static_cast<float>(sum) + (has_bias ? load(desc->bias, of_d->type, i) : 0.0f);
         store(d, of_d->type, in_d, plus == 0 ? value : value + plus * load(d, of_d->type, in_d));
       }
   ma_emulation_leave();
