@@ -129,6 +129,8 @@ static ma_dtype type_of(const input *in, int turn) {
     case 'b': return (ma_dtype)(MA_Q4_0 + turn % N_BLOCKS);
     case 'i': return MA_I64;
     case 'j': return MA_I32;
+    case 'h': return MA_F16;
+    case 'e': return MA_BF16;
     case 'u': return MA_U8;
     default: return MA_F32;
   }
