@@ -127,6 +127,43 @@ static void op_linear(void **state) {
   RELEASE(&x, &w, &turned, &out, &bad);
 }
 
+/* Given, made, or made for the tape: in the type that was asked for, rounded once. */
+static void op_linear_in_16_bits(void **state) {
+  (void)state;
+  ma_error err = {0};
+  int64_t shape[2] = {3, 5};
+  for (int d = 1; d < 3; d++) {
+    ma_tensor x = make(floats[d], 2, (int64_t[]){3, 17}, 1), w = make(MA_F32, 2, (int64_t[]){5, 17}, 2);
+    ma_tensor bias = make(MA_F32, 1, &shape[1], 3), wide = {0}, rounded = {0}, given, leaf = {0}, grad = {0};
+    ma_tensor made = {.dtype = floats[d]}, recorded = {.dtype = floats[d]};
+    assert_int_equal(ma_tensor_new(&given, ma_device_cpu(), floats[d], 2, shape, &err), MA_OK);
+    assert_int_equal(ma_linear(&wide, &x, &w, &bias, &err), MA_OK);
+    assert_int_equal(wide.dtype, MA_F32);
+    assert_int_equal(ma_tensor_convert(&rounded, &wide, floats[d], &err), MA_OK);
+    assert_int_equal(ma_linear(&given, &x, &w, &bias, &err), MA_OK);
+    assert_int_equal(ma_linear(&made, &x, &w, &bias, &err), MA_OK);
+    assert_int_equal(ma_tensor_convert(&leaf, &w, MA_F32, &err), MA_OK);
+    assert_int_equal(ma_tensor_require_grad(&leaf, true, &err), MA_OK);
+    assert_int_equal(ma_linear(&recorded, &x, &leaf, &bias, &err), MA_OK);
+    assert_true(ma_tensor_is_tracked(&recorded));
+    const ma_tensor *const outs[] = {&given, &made, &recorded};
+    for (int i = 0; i < 3; i++) {
+      assert_int_equal(outs[i]->dtype, floats[d]);
+      assert_memory_equal(ma_tensor_data(outs[i]), ma_tensor_data(&rounded), ma_tensor_bytes(&rounded));
+    }
+    ma_tensor seed = make(MA_F32, 2, shape, 4);
+    assert_int_equal(ma_backward(&recorded, &seed, false, NULL, &err), MA_OK);
+    assert_int_equal(ma_tensor_grad(&grad, &leaf, &err), MA_OK);
+    assert_int_equal(grad.dtype, MA_F32);
+    for (int64_t j = 0; j < 5; j++) {
+      double sum = 0;
+      for (int64_t i = 0; i < 3; i++) sum += at(&seed, i, j) * at(&x, i, 6);
+      check("gradient of linear in 16 bits", at(&grad, j, 6), sum, 1e-5);
+    }
+    RELEASE(&x, &w, &bias, &wide, &rounded, &given, &made, &recorded, &leaf, &grad, &seed);
+  }
+}
+
 /* ---- norm.c ---- */
 
 static void op_dyt(void **state) {
@@ -305,6 +342,13 @@ static void op_embed(void **state) {
       assert_int_equal(ma_embed(&out, &table, &ids, &err), MA_OK);
       for (int64_t i = 0; i < 4; i++)
         for (int64_t j = 0; j < 17; j++) check("embed", at(&out, i, j), at(&table, picks[i], j), 0);
+      ma_tensor narrow = {.dtype = MA_BF16};
+      assert_int_equal(ma_embed(&narrow, &table, &ids, &err), MA_OK);
+      assert_int_equal(narrow.dtype, MA_BF16);
+      for (int64_t j = 0; j < 17; j++)
+        check("embed in 16 bits", at(&narrow, 3, j), (double)ma_bf16_to_f32(ma_bf16_from_f32((float)at(&table, 2, j))),
+              0);
+      ma_tensor_release(&narrow);
       assert_int_equal(ma_embed(&none, &table, &empty, &err), MA_OK);
       assert_int_equal(ma_tensor_count(&none), 0);
       ma_tensor_release(&none);
@@ -340,6 +384,15 @@ static void op_losses(void **state) {
       }
       check("cross_entropy", at1(&a, i), wanted[i] < 0 ? 0 : log(sum) - at(&logits, i, wanted[i]), 1e-5);
       check("linear_cross_entropy", at1(&b, i), wanted[i] < 0 ? 0 : log(capped_sum) - capped[wanted[i]], 1e-5);
+    }
+    for (int d = 1; d < 3; d++) {
+      ma_tensor narrow = {0}, same = {0}, of_narrow = {0}, of_same = {0};
+      assert_int_equal(ma_tensor_convert(&narrow, &x, floats[d], &err), MA_OK);
+      assert_int_equal(ma_tensor_convert(&same, &narrow, MA_F32, &err), MA_OK);
+      assert_int_equal(ma_linear_cross_entropy(&of_narrow, &narrow, &w, NULL, &targets, &how, &err), MA_OK);
+      assert_int_equal(ma_linear_cross_entropy(&of_same, &same, &w, NULL, &targets, &how, &err), MA_OK);
+      for (int64_t i = 0; i < N; i++) check("loss of 16-bit x", at1(&of_narrow, i), at1(&of_same, i), 0);
+      RELEASE(&narrow, &same, &of_narrow, &of_same);
     }
     ((int64_t *)ma_tensor_data(&targets))[0] = V;
     expect_error(ma_linear_cross_entropy(&none, &x, &w, NULL, &targets, &how, &err), &err,
@@ -487,11 +540,18 @@ static void op_round_to(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(op_route),        cmocka_unit_test(op_add_rows),
-                                     cmocka_unit_test(op_round_to),     cmocka_unit_test(op_linear),
-                                     cmocka_unit_test(op_dyt),          cmocka_unit_test(op_gated),
-                                     cmocka_unit_test(op_add_rms_norm), cmocka_unit_test(op_add_layer_norm),
-                                     cmocka_unit_test(op_rope),         cmocka_unit_test(op_embed),
-                                     cmocka_unit_test(op_losses),       cmocka_unit_test(op_statistics)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(op_route),
+                                     cmocka_unit_test(op_add_rows),
+                                     cmocka_unit_test(op_round_to),
+                                     cmocka_unit_test(op_linear),
+                                     cmocka_unit_test(op_linear_in_16_bits),
+                                     cmocka_unit_test(op_dyt),
+                                     cmocka_unit_test(op_gated),
+                                     cmocka_unit_test(op_add_rms_norm),
+                                     cmocka_unit_test(op_add_layer_norm),
+                                     cmocka_unit_test(op_rope),
+                                     cmocka_unit_test(op_embed),
+                                     cmocka_unit_test(op_losses),
+                                     cmocka_unit_test(op_statistics)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

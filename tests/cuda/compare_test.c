@@ -67,6 +67,10 @@ static const ma_tensor *targets_of(bench *b, int i, ma_error *err) {
   return IN(MOST - 1);
 }
 
+static void round_inputs(bench *b, int n, int dtype) {
+  for (int i = 0; i < n; i++) (void)ma_round_to(&b->in[i], (ma_dtype)dtype, &b->in[i], NULL);
+}
+
 #define CASE(row, variants, tolerance, inputs, ...)                          \
   static ma_status PASTE(call_, __LINE__)(bench * b, int v, ma_error *err) { \
     (void)v;                                                                 \
@@ -120,6 +124,8 @@ static ma_dtype type_of(const input *in, int turn) {
     case 'b': return (ma_dtype)(MA_Q4_0 + turn % N_BLOCKS);
     case 'i': return MA_I64;
     case 'j': return MA_I32;
+    case 'h': return MA_F16;
+    case 'e': return MA_BF16;
     case 'u': return MA_U8;
     default: return MA_F32;
   }

@@ -131,18 +131,18 @@ static uint32_t alignment_of(const void *data) {
   return alignment;
 }
 
-/* All of a product that its description depends on; no padding, so that two can be compared as bytes. */
+/* All of a product that its description and the choice of its kernel depend on; no padding, so that two can be compared as
+ * bytes.  The library takes the bias's alignment from the address that it is given when it chooses, so that it counts too. */
 typedef struct shape {
   int64_t m, n, k, n_batches;
   int64_t steps[3], batch_steps[3]; /* of b, a, out */
+  uint32_t alignments[4];           /* of b, a, out, bias */
   int32_t dtype, out_dtype;
-  uint32_t alignments[3]; /* of b, a, out */
-  bool turns[2], has_bias, allows_tf32;
+  int32_t turns[2], has_bias, allows_tf32;
 } shape;
-_Static_assert(sizeof(shape) == 10 * 8 + 2 * 4 + 3 * 4 + 4, "a shape has no padding");
+_Static_assert(sizeof(shape) == 10 * sizeof(int64_t) + 10 * sizeof(int32_t), "a shape has no padding");
 
 static shape shape_of(const ma_cuda_gemm *g, bool allows_tf32) {
-  uint32_t of_out = alignment_of(g->out), of_bias = g->bias ? alignment_of(g->bias) : of_out;
   return (shape){
       .m = g->m,
       .n = g->n,
@@ -150,9 +150,9 @@ static shape shape_of(const ma_cuda_gemm *g, bool allows_tf32) {
       .n_batches = g->n_batches,
       .steps = {g->b.step, g->a.step, g->out_step},
       .batch_steps = {g->b.batch_step, g->a.batch_step, g->out_batch_step},
+      .alignments = {alignment_of(g->b.data), alignment_of(g->a.data), alignment_of(g->out), alignment_of(g->bias)},
       .dtype = (int32_t)g->dtype,
       .out_dtype = (int32_t)g->out_dtype,
-      .alignments = {alignment_of(g->b.data), alignment_of(g->a.data), of_bias < of_out ? of_bias : of_out},
       .turns = {g->b.is_transposed, g->a.is_transposed},
       .has_bias = g->bias != NULL,
       .allows_tf32 = allows_tf32 && g->dtype == MA_F32,
@@ -200,23 +200,42 @@ static cublasStatus_t describe(description *d, const ma_cuda_gemm *g, const shap
   return CUBLAS_STATUS_SUCCESS;
 }
 
-/* A product that has been described, and the kernel that the library chose for it.  A model has few of them, and describing one
- * takes as long as launching it. */
+/* A product that has been described, and the kernel that the library chose for it: both take the host longer than a launch. */
 typedef struct product {
   shape like;
-  description d;
+  description d; /* empty: nothing is kept here */
   cublasLtMatmulAlgo_t algo;
+  uint64_t used; /* when, in products of this device */
 } product;
 
+enum { SETS = 64, WAYS = 4 };
+
+/* A device's, as long as the process, like its handle.  Each is in the set that its shape says: a model has few shapes, but two
+ * that it needs in turn may meet there. */
 struct ma_cuda_products {
-  product at[256]; /* each where its shape says, the last to come */
+  product at[SETS][WAYS];
+  uint64_t count; /* of uses */
 };
 
-static product *place_of(struct ma_cuda_products *products, const shape *like) {
+static uint32_t hash_of(const shape *like) {
   const unsigned char *bytes = (const unsigned char *)like;
   uint32_t hash = 2166136261u; /* FNV-1a */
   for (size_t i = 0; i < sizeof *like; i++) hash = (hash ^ bytes[i]) * 16777619u;
-  return &products->at[hash % (sizeof products->at / sizeof products->at[0])];
+  return hash;
+}
+
+static bool is_like(const product *p, const shape *like) {
+  return p->d.product && memcmp(&p->like, like, sizeof *like) == 0;
+}
+
+/* Where the product of this shape is, or is to be: instead of the one of its set that was used longest ago. */
+static product *place_of(struct ma_cuda_products *products, const shape *like) {
+  product *set = products->at[hash_of(like) % SETS], *oldest = set;
+  for (product *p = set; p < set + WAYS; p++) {
+    if (is_like(p, like)) return p;
+    if (p->used < oldest->used) oldest = p;
+  }
+  return oldest;
 }
 
 static ma_status choose(ma_device *device, product *p, const ma_cuda_gemm *g, ma_error *err) {
@@ -240,23 +259,24 @@ done:
   return st;
 }
 
-/* The product of this shape, described anew where it is not the last that was in its place. */
+/* The product of this shape, described where it is not kept.  The bias lies elsewhere each time. */
 static ma_status product_of(product **out, ma_device *device, const ma_cuda_gemm *g, ma_error *err) {
   ma_status st = MA_OK;
   ma_cuda *state = ma_cuda_state(device);
   shape like = shape_of(g, device->allows_tf32);
   if (!state->products) MA_TRY(MA_NEW(&state->products, 1, err));
   product *p = *out = place_of(state->products, &like);
-  if (p->d.product && memcmp(&p->like, &like, sizeof like) == 0) {
-    if (!g->bias) return MA_OK;
-    return check(
+  if (!is_like(p, &like)) {
+    close_description(&p->d);
+    *p = (product){.like = like};
+    MA_TRY(choose(device, p, g, err));
+  } else if (g->bias) {
+    MA_TRY(check(
         device,
         lt.cublasLtMatmulDescSetAttribute(p->d.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g->bias, sizeof g->bias),
-        "describing a product", err);
+        "describing a product", err));
   }
-  close_description(&p->d);
-  *p = (product){.like = like};
-  MA_TRY(choose(device, p, g, err));
+  p->used = ++state->products->count;
 done:
   return st;
 }

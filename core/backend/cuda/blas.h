@@ -24,11 +24,13 @@ typedef struct ma_cuda_gemm {
   ma_dtype dtype, out_dtype; /* out: f32, or `dtype` */
   ma_cuda_matrix a, b;
   void *out;
-  const void *bias; /* [n] of out's type, added to every row before it is rounded; or NULL */
+  const void
+      *bias; /* [n] of out's type, added to every row before it is rounded, at an address that 16 divides; or NULL */
   int64_t out_step, out_batch_step;
   float alpha, beta;
 } ma_cuda_gemm;
 
+/* MA_UNSUPPORTED where the library has no kernel for it, as for some products with a bias. */
 ma_status ma_cuda_multiply(ma_device *device, const ma_cuda_gemm *gemm, ma_error *err);
 
 #ifdef __cplusplus

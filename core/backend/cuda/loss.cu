@@ -1,4 +1,5 @@
-/* Cross-entropy.  From hidden states, logits exist a block of rows at a time, and become their own gradients. */
+/* Cross-entropy.  From hidden states, logits exist a block of rows at a time, and become their own gradients
+ * (beside them, where these are rounded). */
 #include "backend/cuda/block.cuh"
 #include "backend/cuda/element.cuh"
 
@@ -81,14 +82,15 @@ __global__ void loss_kernel(const loss_rows r, float *losses, int64_t loss_step)
   if (threadIdx.x == 0) losses[row * loss_step] = loss;
 }
 
-/* Rows of out [n_rows n], which may be the logits, get the gradients of -log p(target) times the row's rate: p - 1 at the target,
+/* Rows of out [n_rows n], which may be the logits where it is f32, get the gradients of -log p(target) times the row's rate: p - 1 at the target,
  * p elsewhere; through cap and scale.  A rate step of 0 is one rate for all.  Losses may be NULL. */
-__global__ void slope_kernel(const loss_rows r, float *out, const float *rates, int64_t rate_step, float *losses) {
+template <typename T>
+__global__ void slope_kernel(const loss_rows r, T *out, const float *rates, int64_t rate_step, float *losses) {
   const int64_t row = blockIdx.x, target = target_of(r, row);
   const float rate = r.scale * rates[row * rate_step];
-  float *to = out + row * r.n;
+  T *to = out + row * r.n;
   if (target < 0 || rate == 0) {
-    for (int64_t i = threadIdx.x; i < r.n; i += blockDim.x) to[i] = 0;
+    for (int64_t i = threadIdx.x; i < r.n; i += blockDim.x) ma_from_f32(&to[i], 0);
     if (losses && threadIdx.x == 0) losses[row] = 0;
     return;
   }
@@ -99,7 +101,7 @@ __global__ void slope_kernel(const loss_rows r, float *out, const float *rates, 
     const float logit = logit_at(r, row, i), bend = r.cap == 0 ? 0 : logit / r.cap;
     float p = expf(logit - t.most) * scale;
     if (i == target) p -= rate;
-    to[i] = p * (1.0f - bend * bend);
+    ma_from_f32(&to[i], p * (1.0f - bend * bend));
   }
   if (losses && threadIdx.x == 0) losses[row] = loss_of(t, at);
 }
@@ -160,8 +162,15 @@ struct head {
   bool adds; /* to the gradients of weight and bias */
 };
 
-/* Rows [first, first + n), whose logits are made in *logits. */
-ma_status run_rows(const head &h, ma_tensor *logits, int64_t first, int64_t n, ma_error *err) {
+/* What the gradients of the logits are stored as: bf16 at once where both products would round them (matmul.cu, gradient_dtype). */
+ma_dtype slope_dtype(const head &h) {
+  const bool has_product = h.rates && (h.out || h.weight_grad);
+  const bool x_rounds = !h.out || h.weight->dtype == MA_BF16, weight_rounds = !h.weight_grad || h.x->dtype == MA_BF16;
+  return has_product && x_rounds && weight_rounds ? MA_BF16 : MA_F32;
+}
+
+/* Rows [first, first + n), whose logits are made in *logits, and the gradients of these in *slopes, which may be the same. */
+ma_status run_rows(const head &h, ma_tensor *logits, ma_tensor *slopes, int64_t first, int64_t n, ma_error *err) {
   ma_held x, targets, out;
   const bool adds = h.adds || first > 0;
   MA_CUDA_TRY(ma_tensor_narrow(&x.tensor, h.x, 0, first, n, err));
@@ -171,14 +180,17 @@ ma_status run_rows(const head &h, ma_tensor *logits, int64_t first, int64_t n, m
   const ma_grid grid = grid_of(ma_tensor_device(logits), r);
   float *losses = h.losses ? h.losses + first * h.loss_step : nullptr;
   if (!h.rates) return ma_launch("cross_entropy", loss_kernel, grid, err, r, losses, h.loss_step);
-  MA_CUDA_TRY(ma_launch("cross_entropy_grad", slope_kernel, grid, err, r, floats_of(logits),
-                        h.rates + first * h.rate_step, h.rate_step, losses));
+  const float *rates = h.rates + first * h.rate_step;
+  MA_CUDA_TRY(slopes->dtype == MA_BF16 ? ma_launch("cross_entropy_grad", slope_kernel<ma_bf16>, grid, err, r,
+                                                   ma_tensor_data(slopes), rates, h.rate_step, losses)
+                                       : ma_launch("cross_entropy_grad", slope_kernel<float>, grid, err, r,
+                                                   ma_tensor_data(slopes), rates, h.rate_step, losses));
   if (h.out) {
     MA_CUDA_TRY(ma_tensor_narrow(&out.tensor, h.out, 0, first, n, err));
-    MA_CUDA_TRY(ma_cuda_linear_grad_x(&out.tensor, logits, h.weight, err));
+    MA_CUDA_TRY(ma_cuda_linear_grad_x(&out.tensor, slopes, h.weight, err));
   }
-  if (h.weight_grad) MA_CUDA_TRY(ma_cuda_linear_grad_weight(h.weight_grad, logits, &x.tensor, adds, err));
-  return h.bias_grad ? ma_cuda_sum_rows(h.bias_grad, logits, adds, err) : MA_OK;
+  if (h.weight_grad) MA_CUDA_TRY(ma_cuda_linear_grad_weight(h.weight_grad, slopes, &x.tensor, adds, err));
+  return h.bias_grad ? ma_cuda_sum_rows(h.bias_grad, slopes, adds, err) : MA_OK;
 }
 
 /* In blocks of rows of one size.  256 MiB of logits: enough rows for products to be fast where vocabularies are large. */
@@ -186,19 +198,23 @@ ma_status run_head(const head &h, ma_error *err) {
   constexpr int64_t most = MA_IS_EMULATED ? 1 << 10 : 1 << 26;
   const int64_t n = h.x->shape[0], vocabulary = h.weight->shape[0];
   const int64_t fitting = most / (vocabulary + 1) + 1, n_blocks = (n + fitting - 1) / fitting;
-  ma_held logits;
+  ma_held logits, slopes;
   if (n == 0) {
     if (h.weight_grad && !h.adds) MA_CUDA_TRY(ma_cuda_fill(h.weight_grad, 0, err));
     return h.bias_grad && !h.adds ? ma_cuda_fill(h.bias_grad, 0, err) : MA_OK;
   }
   const int64_t block = (n + n_blocks - 1) / n_blocks, shape[] = {block, vocabulary};
+  const ma_dtype dtype = slope_dtype(h);
   MA_CUDA_TRY(ma_tensor_new(&logits.tensor, ma_tensor_device(h.x), MA_F32, 2, shape, err));
+  if (dtype == MA_F32) slopes.tensor = ma_tensor_retain(&logits.tensor);
+  else MA_CUDA_TRY(ma_tensor_new(&slopes.tensor, ma_tensor_device(h.x), dtype, 2, shape, err));
   for (int64_t first = 0; first < n; first += block) {
     const int64_t rows = n - first < block ? n - first : block;
-    ma_held part;
+    ma_held some_logits, some_slopes;
     if (ma_interrupted()) return ma_fail(err, MA_INTERRUPTED, "interrupted in the output head");
-    MA_CUDA_TRY(ma_tensor_narrow(&part.tensor, &logits.tensor, 0, 0, rows, err));
-    MA_CUDA_TRY(run_rows(h, &part.tensor, first, rows, err));
+    MA_CUDA_TRY(ma_tensor_narrow(&some_logits.tensor, &logits.tensor, 0, 0, rows, err));
+    MA_CUDA_TRY(ma_tensor_narrow(&some_slopes.tensor, &slopes.tensor, 0, 0, rows, err));
+    MA_CUDA_TRY(run_rows(h, &some_logits.tensor, &some_slopes.tensor, first, rows, err));
   }
   return MA_OK;
 }
@@ -214,7 +230,7 @@ ma_status ma_cuda_cross_entropy(ma_tensor *out, const ma_tensor *logits, const m
 ma_status ma_cuda_cross_entropy_grad(ma_tensor *out, const ma_tensor *logits, const ma_tensor *targets,
                                      const ma_tensor *g, ma_error *err) {
   const loss_rows r = rows_of(logits, targets, nullptr);
-  return ma_launch("cross_entropy_grad", slope_kernel, grid_of(ma_tensor_device(out), r), err, r, floats_of(out),
+  return ma_launch("cross_entropy_grad", slope_kernel<float>, grid_of(ma_tensor_device(out), r), err, r, floats_of(out),
                    floats_of(g), g->strides[0], nullptr);
 }
 

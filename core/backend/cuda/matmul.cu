@@ -59,8 +59,8 @@ ma_status ready(ma_cuda_matrix *out, ma_held *held, const ma_tensor *t, const ma
 
 ma_dtype product_dtype(ma_dtype a, ma_dtype b) { return a == b && ma_dtype_is_float(a) ? a : MA_F32; }
 
-/* Of a gradient with a weight or an input.  Where that is bf16 the gradient is rounded to bf16, as PyTorch has them all; f16 has not the
- * range for gradients that nobody has scaled. */
+/* Of a gradient with a weight or an input: with bf16 the gradient is rounded to bf16, as PyTorch's gradients of bf16 are, for
+ * tensor cores to multiply.  Not with f16, whose range would lose small gradients that no loss scale has raised. */
 ma_dtype gradient_dtype(ma_dtype g, ma_dtype other) { return other == MA_BF16 ? MA_BF16 : product_dtype(g, other); }
 
 /* ---- rows and weights ---- */
@@ -120,6 +120,42 @@ ma_cuda_matrix transposed(ma_cuda_matrix m) {
   return m;
 }
 
+/* ---- biases ---- */
+
+/* [first, first + n) of a bias as cuBLASLt reads it: packed, in `dtype`, and where 16 divides the address, which kernels take
+ * for granted without being promised (https://github.com/pytorch/pytorch/pull/194497). */
+ma_status ready_bias(ma_held *held, const ma_tensor *bias, int64_t first, int64_t n, ma_dtype dtype, ma_error *err) {
+  ma_held part;
+  MA_CUDA_TRY(ma_tensor_narrow(&part.tensor, bias, 0, first, n, err));
+  if (bias->dtype != dtype || !ma_tensor_is_contiguous(&part.tensor) ||
+      reinterpret_cast<uintptr_t>(ma_tensor_data(&part.tensor)) % 16 != 0)
+    return ma_tensor_convert(&held->tensor, &part.tensor, dtype, err);
+  held->tensor = ma_tensor_retain(&part.tensor);
+  return MA_OK;
+}
+
+/* Every row of `to`, in the columns [first, first + n), becomes the bias there. */
+ma_status spread_bias(ma_tensor *to, const ma_tensor *bias, int64_t first, int64_t n, ma_error *err) {
+  ma_held columns, part, rows;
+  MA_CUDA_TRY(ma_tensor_narrow(&columns.tensor, to, to->n_dims - 1, first, n, err));
+  MA_CUDA_TRY(ma_tensor_narrow(&part.tensor, bias, 0, first, n, err));
+  MA_CUDA_TRY(ma_tensor_expand(&rows.tensor, &part.tensor, to->n_dims, columns.tensor.shape, err));
+  return ma_cuda_copy(&columns.tensor, &rows.tensor, err);
+}
+
+/* The columns of `to` from `first` on that g is about.  Where cuBLASLt has no kernel for a product and its bias in one, which it
+ * does not say beforehand, the product is added to the bias. */
+ma_status multiply_with_bias(ma_cuda_gemm g, ma_tensor *to, const ma_tensor *bias, int64_t first, ma_error *err) {
+  ma_held packed;
+  MA_CUDA_TRY(ready_bias(&packed, bias, first, g.n, to->dtype, err));
+  g.bias = ma_tensor_data(&packed.tensor);
+  const ma_status st = ma_cuda_multiply(ma_tensor_device(to), &g, err);
+  if (st != MA_UNSUPPORTED) return st;
+  g.bias = nullptr, g.beta = 1;
+  MA_CUDA_TRY(spread_bias(to, bias, first, g.n, err));
+  return ma_cuda_multiply(ma_tensor_device(to), &g, err);
+}
+
 /* ---- sums of rows ---- */
 
 constexpr unsigned SUM_COLUMNS = 32, SUM_GROUPS = 8; /* of a block's threads: as many neighbours, and rows at a time */
@@ -168,14 +204,6 @@ ma_status ma_cuda_sum_rows(ma_tensor *out, const ma_tensor *a, bool adds, ma_err
                    parts.as<float>(), n_parts, n, adds);
 }
 
-/* Of a product over no elements. */
-static ma_status linear_of_nothing(ma_tensor *out, const ma_tensor *bias, ma_error *err) {
-  ma_held rows;
-  if (!bias) return ma_cuda_fill(out, 0, err);
-  MA_CUDA_TRY(ma_tensor_expand(&rows.tensor, bias, out->n_dims, out->shape, err));
-  return ma_cuda_copy(out, &rows.tensor, err);
-}
-
 ma_status ma_cuda_linear(ma_tensor *out, const ma_tensor *x, const ma_tensor *weight, const ma_tensor *bias,
                          ma_error *err) {
   ma_cuda_gemm g{};
@@ -184,21 +212,19 @@ ma_status ma_cuda_linear(ma_tensor *out, const ma_tensor *x, const ma_tensor *we
   if (ma_tensor_count(out) == 0) return MA_OK;
   g.m = ma_tensor_count(out) / n, g.k = x->shape[x->n_dims - 1];
   g.n_batches = 1, g.dtype = product_dtype(x->dtype, weight->dtype), g.out_step = n, g.alpha = 1;
-  if (g.k == 0) return linear_of_nothing(out, bias, err);
+  if (g.k == 0) return bias ? spread_bias(out, bias, 0, n, err) : ma_cuda_fill(out, 0, err);
   const bool is_direct = out->dtype == MA_F32 || out->dtype == g.dtype;
   if (!is_direct) MA_CUDA_TRY(ma_tensor_new_like(&wide.tensor, out, MA_F32, err));
-  const ma_tensor *to = is_direct ? out : &wide.tensor;
+  ma_tensor *to = is_direct ? out : &wide.tensor;
   g.out_dtype = to->dtype;
-  const int64_t bytes = static_cast<int64_t>(ma_dtype_describe(to->dtype)->bytes);
-  ma_held added;
-  if (bias && bias->dtype == to->dtype && ma_tensor_is_contiguous(bias)) added.tensor = ma_tensor_retain(bias);
-  else if (bias) MA_CUDA_TRY(ma_tensor_convert(&added.tensor, bias, to->dtype, err));
   MA_CUDA_TRY(ready_rows(&g.a, &in, x, g.dtype, err));
   for (ma_panels p = panels_of(weight, g.dtype); !is_last(p);) {
     MA_CUDA_TRY(next_panel(&p, &panel, err));
-    g.n = p.n, g.b = transposed(p.matrix), g.out = static_cast<char *>(ma_tensor_data(to)) + p.first * bytes;
-    if (bias) g.bias = static_cast<const char *>(ma_tensor_data(&added.tensor)) + p.first * bytes;
-    MA_CUDA_TRY(ma_cuda_multiply(ma_tensor_device(out), &g, err));
+    g.n = p.n, g.b = transposed(p.matrix);
+    g.out =
+        static_cast<char *>(ma_tensor_data(to)) + p.first * static_cast<int64_t>(ma_dtype_describe(to->dtype)->bytes);
+    MA_CUDA_TRY(bias ? multiply_with_bias(g, to, bias, p.first, err)
+                     : ma_cuda_multiply(ma_tensor_device(out), &g, err));
   }
   return is_direct ? MA_OK : ma_cuda_copy(out, &wide.tensor, err);
 }

@@ -2,6 +2,7 @@
 #include "cublasLt.h"
 
 #include <cstring>
+#include <initializer_list>
 #include <new>
 
 extern "C" {
@@ -15,7 +16,7 @@ struct cublasLtMatmulDescOpaque {
   cudaDataType_t scale;
   cublasOperation_t a, b;
   cublasLtEpilogue_t epilogue;
-  const void *bias; /* a number for each row of d, of its type */
+  const void *bias; /* a number for each row of d, of d's type */
 };
 
 struct cublasLtMatrixLayoutOpaque {
@@ -65,6 +66,18 @@ static float cut(float value, cublasComputeType_t compute) {
   return value;
 }
 
+static uint64_t alignment_of(const void *data) {
+  uint64_t alignment = 256;
+  while (reinterpret_cast<uintptr_t>(data) % alignment != 0) alignment /= 2;
+  return alignment;
+}
+
+/* No preference is about the bias's address, and kernels take 16 bytes for granted. */
+static bool fits_epilogue(const cublasLtMatmulDescOpaque &desc) {
+  if (desc.epilogue == CUBLASLT_EPILOGUE_DEFAULT) return true;
+  return desc.epilogue == CUBLASLT_EPILOGUE_BIAS && desc.bias && alignment_of(desc.bias) >= 16;
+}
+
 /* Whether the library takes the three together. */
 static bool fits(const cublasLtMatmulDescOpaque &desc, const cublasLtMatrixLayoutOpaque &a,
                  const cublasLtMatrixLayoutOpaque &b, const cublasLtMatrixLayoutOpaque &d) {
@@ -72,10 +85,30 @@ static bool fits(const cublasLtMatmulDescOpaque &desc, const cublasLtMatrixLayou
   const uint64_t m = a_turns ? a.columns : a.rows, k = a_turns ? a.rows : a.columns;
   const uint64_t n = b_turns ? b.rows : b.columns, k_of_b = b_turns ? b.columns : b.rows;
   const bool sizes = m == d.rows && n == d.columns && k == k_of_b && m > 0 && n > 0 && k > 0;
-  const bool types = a.type == b.type && (d.type == a.type || d.type == CUDA_R_32F) && desc.scale == CUDA_R_32F;
+  const bool types = a.type == b.type && (d.type == a.type || d.type == CUDA_R_32F) && desc.scale == CUDA_R_32F &&
+                     (desc.compute == CUBLAS_COMPUTE_32F || a.type == CUDA_R_32F);
   const bool steps = a.step >= static_cast<int64_t>(a.rows) && b.step >= static_cast<int64_t>(b.rows) &&
                      d.step >= static_cast<int64_t>(d.rows);
-  return sizes && types && steps && a.n_batches == d.n_batches && b.n_batches == d.n_batches;
+  return sizes && types && steps && a.n_batches == d.n_batches && b.n_batches == d.n_batches && fits_epilogue(desc);
+}
+
+/* The library has no kernel for some products with a bias, and does not say for which: here, for these numbers of addends. */
+static bool has_kernel(const cublasLtMatmulDescOpaque &desc, const cublasLtMatrixLayoutOpaque &a) {
+  const uint64_t k = desc.a == CUBLAS_OP_T ? a.rows : a.columns;
+  return desc.epilogue == CUBLASLT_EPILOGUE_DEFAULT || k % 8 != 7;
+}
+
+/* Of everything that a kernel was chosen for but the addresses (FNV-1a). */
+static uint64_t mark_of(const cublasLtMatmulDescOpaque &desc, const cublasLtMatrixLayoutOpaque &a,
+                        const cublasLtMatrixLayoutOpaque &b, const cublasLtMatrixLayoutOpaque &d) {
+  uint64_t mark = 14695981039346656037u;
+  const auto add = [&mark](uint64_t value) { mark = (mark ^ value) * 1099511628211u; };
+  add(desc.compute), add(desc.a), add(desc.b), add(desc.epilogue);
+  for (const cublasLtMatrixLayoutOpaque *m : {&a, &b, &d}) {
+    add(m->type), add(m->rows), add(m->columns), add(static_cast<uint64_t>(m->step));
+    add(static_cast<uint64_t>(m->batch_step)), add(static_cast<uint64_t>(m->n_batches));
+  }
+  return mark;
 }
 
 extern "C" {
@@ -109,7 +142,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasL
     case CUBLASLT_MATMUL_DESC_TRANSA: return set(&desc->a, value, bytes);
     case CUBLASLT_MATMUL_DESC_TRANSB: return set(&desc->b, value, bytes);
     case CUBLASLT_MATMUL_DESC_EPILOGUE: return set(&desc->epilogue, value, bytes);
-    default: return set(&desc->bias, value, bytes);
+    case CUBLASLT_MATMUL_DESC_BIAS_POINTER: return set(&desc->bias, value, bytes);
+    default: return CUBLAS_STATUS_INVALID_VALUE;
   }
 }
 
@@ -149,7 +183,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
   return set(&preference->alignment[attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], value, bytes);
 }
 
-/* The "kernel" that is chosen remembers what alignment it was promised. */
+/* The "kernel" that is chosen remembers what alignment it was promised, in the bias's case by its address, and what it is for. */
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
                                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
                                               cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference,
@@ -157,9 +191,12 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   *found = 0;
   if (wanted < 1) return CUBLAS_STATUS_INVALID_VALUE;
   if (!fits(*desc, *a, *b, *d) || c->type != d->type) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (!has_kernel(*desc, *a)) return CUBLAS_STATUS_SUCCESS;
   *found = 1;
   results[0] = {};
   for (int i = 0; i < 4; i++) results[0].algo.data[i] = preference->alignment[i];
+  results[0].algo.data[4] = alignment_of(desc->bias);
+  results[0].algo.data[5] = mark_of(*desc, *a, *b, *d);
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -170,9 +207,10 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
   const void *const matrices[] = {a, b, c, d};
   const bool has_bias = desc->epilogue == CUBLASLT_EPILOGUE_BIAS;
   if (!fits(*desc, *of_a, *of_b, *of_d) || c != d) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (algo->data[5] != mark_of(*desc, *of_a, *of_b, *of_d)) return CUBLAS_STATUS_INVALID_VALUE;
   if (has_bias) {
     ma_emulation_check_pointer("cublasLtMatmul", desc->bias);
-    if (reinterpret_cast<uintptr_t>(desc->bias) % algo->data[3] != 0) return CUBLAS_STATUS_INVALID_VALUE;
+    if (alignment_of(desc->bias) < algo->data[4]) return CUBLAS_STATUS_INVALID_VALUE;
   }
   for (int i = 0; i < 4; i++) {
     ma_emulation_check_pointer("cublasLtMatmul", matrices[i]);
