@@ -4,17 +4,23 @@
 
 #include "tensor/op_common.h"
 
-/* q [B Tq H d], k [B Tk G d]; keys and values beyond the queries are the past. */
+/* q [B Tq H d], k [B Tk G d], of one float type; keys and values beyond the queries are the past. */
 static ma_status check_pair(ma_op *op, const ma_tensor *q, const ma_tensor *k) {
   ma_status st = MA_OK;
   MA_TRY(ma_op_plain(op, q));
   MA_TRY(ma_op_plain(op, k));
   bool fits = q->n_dims == 4 && k->n_dims == 4 && q->shape[0] == k->shape[0] && q->shape[3] == k->shape[3] &&
-              q->shape[1] <= k->shape[1] && k->shape[2] > 0 && q->shape[2] % k->shape[2] == 0 && q->dtype == MA_F32 &&
-              k->dtype == MA_F32;
+              q->shape[1] <= k->shape[1] && k->shape[2] > 0 && q->shape[2] % k->shape[2] == 0 &&
+              ma_dtype_is_float(q->dtype) && k->dtype == q->dtype;
   if (!fits) MA_TRY(ma_op_misfit(op, q, k));
 done:
   return st;
+}
+
+/* The same where f32 is the one float type. */
+static ma_status check_f32_pair(ma_op *op, const ma_tensor *q, const ma_tensor *k) {
+  ma_status st = check_pair(op, q, k);
+  return st == MA_OK && q->dtype != MA_F32 ? ma_op_misfit(op, q, k) : st;
 }
 
 /* The extra key or value: [H d]. */
@@ -83,12 +89,6 @@ static ma_attention_how how_of(const ma_node *node) {
   return how;
 }
 
-/* Makes out[i] shaped as `like`, zeros. */
-static ma_status make_zeros(ma_tensor *out, const ma_tensor *like, ma_error *err) {
-  ma_status st = ma_tensor_new_like(out, like, MA_F32, err);
-  return st == MA_OK ? ma_fill(out, 0, err) : st;
-}
-
 /* Gives the shares, one an input; those of the extra key and value are [B H d], and summed over the batch there. */
 static ma_status give_all(ma_node *node, ma_tensor *const *shares, const int *inputs, int n, ma_error *err) {
   ma_status st = MA_OK;
@@ -98,12 +98,11 @@ done:
   return st;
 }
 
-/* [B H d] of zeros, for the share of an extra key or value. */
+/* [B H d], for the share of an extra key or value. */
 static ma_status make_extra(ma_tensor *out, ma_tensor **at, const ma_tensor *extra, int64_t n_batch, ma_error *err) {
   if (!extra) return MA_OK;
   ma_status st = ma_tensor_new(out, ma_tensor_device(extra), MA_F32, 3,
                                (int64_t[3]){n_batch, extra->shape[0], extra->shape[1]}, err);
-  if (st == MA_OK) st = ma_fill(out, 0, err);
   *at = out;
   return st;
 }
@@ -125,8 +124,8 @@ ma_status ma_attention_grad(ma_tensor *const *out, const ma_tensor *q, const ma_
                             const ma_attention_how *how, const ma_tensor *g, ma_error *err) {
   ma_op op = ma_op_begin("attention_grad", out[0], err);
   ma_status st = MA_OK;
-  MA_TRY(check_pair(&op, q, k));
-  MA_TRY(check_pair(&op, q, v));
+  MA_TRY(check_f32_pair(&op, q, k));
+  MA_TRY(check_f32_pair(&op, q, v));
   MA_TRY(ma_op_plain(&op, g));
   if (!ma_tensor_same_shape(q, g) || g->dtype != MA_F32) MA_TRY(ma_op_misfit(&op, q, g));
   MA_TRY(check_shares(&op, out, (const ma_tensor *const[]){q, k, v, NULL, NULL}, 5));
@@ -135,20 +134,29 @@ done:
   return st;
 }
 
+/* An input that may have been kept in 16 bits, as f32. */
+static ma_status as_f32(ma_tensor *out, const ma_tensor *t, ma_error *err) {
+  if (t->dtype != MA_F32) return ma_tensor_convert(out, t, MA_F32, err);
+  *out = ma_tensor_retain(t);
+  return MA_OK;
+}
+
 static ma_status attention_back(ma_node *node, const ma_tensor *g, ma_error *err) {
   ma_status st = MA_OK;
   ma_attention_how how = how_of(node);
-  const ma_tensor *q = ma_node_input(node, Q), *k = ma_node_input(node, K), *v = ma_node_input(node, V);
-  ma_tensor made[5] = {{0}, {0}, {0}, {0}, {0}};
+  ma_tensor wide[3] = {{0}, {0}, {0}}, made[5] = {{0}, {0}, {0}, {0}, {0}};
+  const ma_tensor *q = &wide[0], *k = &wide[1], *v = &wide[2];
   ma_tensor *shares[5] = {&made[0], &made[1], &made[2], NULL, NULL};
-  MA_TRY(ma_tensor_new_like(&made[0], q, MA_F32, err));
-  MA_TRY(make_zeros(&made[1], k, err));
-  MA_TRY(make_zeros(&made[2], v, err));
+  for (int i = 0; i < 3; i++) {
+    MA_TRY(as_f32(&wide[i], ma_node_input(node, (int[]){Q, K, V}[i]), err));
+    MA_TRY(ma_tensor_new_like(&made[i], &wide[i], MA_F32, err));
+  }
   MA_TRY(make_extra(&made[3], &shares[3], how.extra_key, q->shape[0], err));
   MA_TRY(make_extra(&made[4], &shares[4], how.extra_value, q->shape[0], err));
   MA_TRY(ma_attention_grad(shares, q, k, v, &how, g, err));
   MA_TRY(give_all(node, shares, (const int[]){Q, K, V, EXTRA_KEY, EXTRA_VALUE}, 5, err));
 done:
+  for (int i = 0; i < 3; i++) ma_tensor_release(&wide[i]);
   for (int i = 0; i < 5; i++) ma_tensor_release(&made[i]);
   return st;
 }
@@ -158,7 +166,7 @@ ma_status ma_attention_scores_grad(ma_tensor *const *out, const ma_tensor *q, co
                                    ma_error *err) {
   ma_op op = ma_op_begin("attention_scores_grad", out[0], err);
   ma_status st = MA_OK;
-  MA_TRY(check_pair(&op, q, k));
+  MA_TRY(check_f32_pair(&op, q, k));
   MA_TRY(ma_op_plain(&op, scores));
   MA_TRY(ma_op_plain(&op, g));
   if (!ma_tensor_same_shape(scores, g) || g->dtype != MA_F32) MA_TRY(ma_op_misfit(&op, scores, g));
@@ -174,8 +182,8 @@ static ma_status scores_back(ma_node *node, const ma_tensor *g, ma_error *err) {
   const ma_tensor *q = ma_node_input(node, Q), *k = ma_node_input(node, K);
   ma_tensor made[3] = {{0}, {0}, {0}};
   ma_tensor *shares[3] = {&made[0], &made[1], NULL};
-  MA_TRY(make_zeros(&made[0], q, err));
-  MA_TRY(make_zeros(&made[1], k, err));
+  MA_TRY(ma_tensor_new_like(&made[0], q, MA_F32, err));
+  MA_TRY(ma_tensor_new_like(&made[1], k, MA_F32, err));
   MA_TRY(make_extra(&made[2], &shares[2], how.extra_key, q->shape[0], err));
   MA_TRY(ma_attention_scores_grad(shares, q, k, ma_node_output(node), &how, g, err));
   MA_TRY(give_all(node, shares, (const int[]){Q, K, EXTRA_KEY}, 3, err));
@@ -209,7 +217,7 @@ static ma_status mix_back(ma_node *node, const ma_tensor *g, ma_error *err) {
   ma_tensor made[3] = {{0}, {0}, {0}};
   ma_tensor *shares[3] = {&made[0], &made[1], NULL};
   MA_TRY(ma_tensor_new_like(&made[0], probs, MA_F32, err));
-  MA_TRY(make_zeros(&made[1], v, err));
+  MA_TRY(ma_tensor_new_like(&made[1], v, MA_F32, err));
   MA_TRY(make_extra(&made[2], &shares[2], how.extra_value, probs->shape[0], err));
   MA_TRY(ma_attention_mix_grad(shares, probs, v, &how, g, err));
   MA_TRY(give_all(node, shares, (const int[]){Q, V, EXTRA_VALUE}, 3, err));
@@ -229,7 +237,7 @@ ma_status ma_attention(ma_tensor *out, const ma_tensor *q, const ma_tensor *k, c
   ma_op op = ma_op_begin("attention", out, err);
   ma_status st = MA_OK;
   MA_TRY(check_whole(&op, q, k, v, how));
-  MA_TRY(ma_op_output(&op, MA_F32, 4, q->shape));
+  MA_TRY(ma_op_output_float(&op, q->dtype, 4, q->shape));
   MA_TRY(ma_op_run(&op, attention, op.out, q, k, v, how, err));
   const ma_tensor *inputs[] = {q, k, v, how->extra_key, how->extra_value};
   MA_TRY(record(&op, &attention_rule, inputs, how, q->shape[2], false));
@@ -256,7 +264,7 @@ ma_status ma_attention_and_tally(ma_tensor *out, ma_tensor *received, ma_tensor 
   MA_TRY(check_whole(&op, q, k, v, how));
   second.device = third.device = op.device;
   int64_t probs_shape[4] = {q->shape[0], q->shape[2], q->shape[1], k->shape[1] + (how->extra_key ? 1 : 0)};
-  MA_TRY(ma_op_output(&op, MA_F32, 4, q->shape));
+  MA_TRY(ma_op_output_float(&op, q->dtype, 4, q->shape));
   MA_TRY(tally_outputs(&second, &third, probs_shape));
   MA_TRY(ma_op_run(&op, attention_and_tally, op.out, second.out, third.out, q, k, v, how, err));
   const ma_tensor *inputs[] = {q, k, v, how->extra_key, how->extra_value};
@@ -271,7 +279,7 @@ ma_status ma_attention_scores(ma_tensor *out, const ma_tensor *q, const ma_tenso
                               ma_error *err) {
   ma_op op = ma_op_begin("attention_scores", out, err);
   ma_status st = MA_OK;
-  MA_TRY(check_pair(&op, q, k));
+  MA_TRY(check_f32_pair(&op, q, k));
   MA_TRY(check_extra(&op, q, how->extra_key));
   int64_t shape[4] = {q->shape[0], q->shape[2], q->shape[1], k->shape[1] + (how->extra_key ? 1 : 0)};
   MA_TRY(ma_op_output(&op, MA_F32, 4, shape));

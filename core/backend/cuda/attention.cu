@@ -92,7 +92,6 @@ __device__ void begin_final(progress<R, D> &at, const float (&extra)[R], const m
 template <int R, int D>
 __global__ void __launch_bounds__(MA_TILE_THREADS, D <= 128 ? 2 : 1) attention_kernel(const ma_attention_job j) {
   MA_SHARED_BYTES(bytes);
-  if (j.unless && *j.unless == 0) return;
   float *memory = reinterpret_cast<float *>(bytes), *queries = memory + forward_memory<R, D>::QUERIES;
   const ma_own own = ma_locate<R, true>(j, j.H, j.Tq);
   const ma_range keys = ma_keys_of(j, own.first, own.n);
@@ -194,7 +193,7 @@ __global__ void add_parts_kernel(const ma_attention_job j, const parts p) {
 /* ---- of the host ---- */
 
 ma_status ma_attention_heads(ma_heads *out, ma_held *held, const ma_tensor *t, ma_error *err) {
-  if (t->strides[3] == 1 || t->shape[3] == 1) held->tensor = ma_tensor_retain(t);
+  if (t->dtype == MA_F32 && (t->strides[3] == 1 || t->shape[3] == 1)) held->tensor = ma_tensor_retain(t);
   else MA_CUDA_TRY(ma_tensor_convert(&held->tensor, t, MA_F32, err));
   *out = ma_attention_out(&held->tensor);
   return MA_OK;
@@ -210,8 +209,8 @@ ma_heads ma_attention_out(const ma_tensor *t) {
   return {static_cast<float *>(ma_tensor_data(t)), t->strides[0], t->strides[1], t->strides[2], t->strides[3]};
 }
 
-ma_status ma_attention_prepare(ma_attention_call *call, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
-                               const ma_attention_how *how, ma_error *err) {
+ma_status ma_attention_describe(ma_attention_call *call, const ma_tensor *q, const ma_tensor *k,
+                                const ma_attention_how *how, ma_error *err) {
   ma_attention_job &j = call->job;
   ma_device *device = ma_tensor_device(q);
   j.B = static_cast<int>(q->shape[0]), j.Tq = static_cast<int>(q->shape[1]), j.H = static_cast<int>(q->shape[2]);
@@ -221,9 +220,6 @@ ma_status ma_attention_prepare(ma_attention_call *call, const ma_tensor *q, cons
   j.E = how->extra_key ? 1 : 0;
   if (how->extra_key) j.extra_key = static_cast<const float *>(ma_tensor_data(how->extra_key));
   if (how->extra_value) j.extra_value = static_cast<const float *>(ma_tensor_data(how->extra_value));
-  MA_CUDA_TRY(ma_attention_heads(&j.q, &call->q, q, err));
-  MA_CUDA_TRY(ma_attention_heads(&j.k, &call->k, k, err));
-  if (v) MA_CUDA_TRY(ma_attention_heads(&j.v, &call->v, v, err));
   if (how->alibi_slopes) {
     const size_t size = static_cast<size_t>(j.H) * sizeof(float);
     MA_CUDA_TRY(call->slopes.take(size, err));
@@ -231,6 +227,15 @@ ma_status ma_attention_prepare(ma_attention_call *call, const ma_tensor *q, cons
     j.slopes = call->slopes.as<float>();
   }
   return MA_OK;
+}
+
+ma_status ma_attention_widen(ma_attention_call *call, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
+                             ma_error *err) {
+  ma_attention_job &j = call->job;
+  if (call->q.tensor.storage) return MA_OK;
+  MA_CUDA_TRY(ma_attention_heads(&j.q, &call->q, q, err));
+  MA_CUDA_TRY(ma_attention_heads(&j.k, &call->k, k, err));
+  return v ? ma_attention_heads(&j.v, &call->v, v, err) : MA_OK;
 }
 
 ma_status ma_attention_prepare_mix(ma_attention_call *call, const ma_tensor *probs, const ma_tensor *v,
@@ -254,7 +259,7 @@ ma_status ma_attention_note_rows(ma_attention_call *call, ma_error *err) {
 }
 
 /* Few queries do not fill a block of 64. */
-static ma_status attend(ma_device *device, const ma_attention_job &j, ma_error *err) {
+static ma_status attend_whole(ma_device *device, const ma_attention_job &j, ma_error *err) {
   return ma_with_columns("attention", j.d, err, [&](auto columns) {
     constexpr int D = decltype(columns)::value;
     if (j.Tq <= MA_SIDE)
@@ -281,16 +286,33 @@ static ma_status attend_in_parts(ma_device *device, const ma_attention_job &j, i
   return st != MA_OK ? st : ma_launch("attention", add_parts_kernel, ma_grid_rows(device, n_rows, 128), err, j, p);
 }
 
-ma_status ma_attention_attend(ma_device *device, const ma_attention_job &j, ma_error *err) {
-  ma_scratch packed(device);
-  ma_attention_job plain = j;
-  int *inexact = nullptr;
+static ma_status attend_plainly(ma_device *device, const ma_attention_job &j, ma_error *err) {
   const int n_seen = j.window > 0 ? j.window + j.Tq + KEYS : j.Tk; /* keys, at most, from the first tile on */
   const int n_parts = ((n_seen < j.Tk ? n_seen : j.Tk) + PART - 1) / PART;
   if (j.Tq <= MA_SIDE && n_parts > 1) return attend_in_parts(device, j, n_parts, err);
-  if (j.step != MA_F32 && j.Tq > MA_SIDE) MA_CUDA_TRY(ma_attention_half(device, j, &packed, &inexact, err));
-  plain.unless = inexact;
-  return attend(device, plain, err);
+  return attend_whole(device, j, err);
+}
+
+/* Tensor cores round nothing that `step` does not: their inputs have to be of its type.  Few queries do not fill their tiles. */
+ma_status ma_attention_attend(ma_attention_call *call, ma_tensor *out, const ma_tensor *q, const ma_tensor *k,
+                              const ma_tensor *v, ma_error *err) {
+  ma_attention_job &j = call->job;
+  ma_device *device = ma_tensor_device(q);
+  ma_held wide;
+  ma_tensor *z = out;
+  const bool is_half = j.step != MA_F32 && q->dtype == j.step && j.Tq > MA_SIDE;
+  if (out->dtype != MA_F32 && !(is_half && ma_attention_half_stores(out, j.step))) {
+    MA_CUDA_TRY(ma_tensor_new_like(&wide.tensor, out, MA_F32, err));
+    z = &wide.tensor;
+  }
+  if (z->dtype == MA_F32) j.out = ma_attention_out(z);
+  if (is_half) {
+    MA_CUDA_TRY(ma_attention_half(device, j, z, q, k, v, err));
+  } else {
+    MA_CUDA_TRY(ma_attention_widen(call, q, k, v, err));
+    MA_CUDA_TRY(attend_plainly(device, j, err));
+  }
+  return z == out ? MA_OK : ma_cuda_copy(out, z, err);
 }
 
 /* ---- the operation ---- */
@@ -298,7 +320,6 @@ ma_status ma_attention_attend(ma_device *device, const ma_attention_job &j, ma_e
 ma_status ma_cuda_attention(ma_tensor *out, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
                             const ma_attention_how *how, ma_error *err) {
   ma_attention_call call(ma_tensor_device(q));
-  MA_CUDA_TRY(ma_attention_prepare(&call, q, k, v, how, err));
-  call.job.out = ma_attention_out(out);
-  return ma_attention_attend(ma_tensor_device(q), call.job, err);
+  MA_CUDA_TRY(ma_attention_describe(&call, q, k, how, err));
+  return ma_attention_attend(&call, out, q, k, v, err);
 }

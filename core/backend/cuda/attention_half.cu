@@ -1,8 +1,6 @@
-/* Attention of a 16-bit model on the tensor cores.  Its queries, keys and values are f32 that hold 16-bit numbers, and scores and
- * probabilities are rounded to that type (`step`): products of them are exact in f32, so that what comes out is what the plain
- * kernel gives but for the order of additions.  They are packed first, and where one of them is not such a number (a hook may
- * write any), the packing kernel says so on the device: this kernel then leaves at once, and the plain one, launched after it,
- * does not.
+/* Attention of a 16-bit model on the tensor cores.  Queries, keys and values are tensors of the type that scores and probabilities
+ * are rounded to (`step`): products of them are exact in f32, so that what comes out is what the plain kernel gives but for the
+ * order of additions.  Rows are read where they lie, but where 16 bytes of a head are not 16 bytes of memory.
  *
  * A warp has 16 queries; its product with a tile of keys is, as it lies in registers, the left operand of the product with the
  * values (Dao 2023, section 3.3).  The sum of a row has to be known before its probabilities can be rounded: keys are gone through
@@ -12,85 +10,80 @@
 
 namespace {
 
-constexpr int WARPS = 4, THREADS = WARPS * 32, QUERIES = WARPS * 16, KEYS = 64, KEY_TILES = KEYS / 8, PACK = 32;
+constexpr int WARPS = 4, THREADS = WARPS * 32, QUERIES = WARPS * 16, KEYS = 64, KEY_TILES = KEYS / 8;
+constexpr int EIGHT = 8, DEPTH = 16; /* numbers of a copy, and columns of a step of a product */
 
-int rounded_up(int n, int to) { return (n + to - 1) / to * to; }
+/* ---- a call ---- */
 
-/* ---- packing ---- */
-
-/* [B heads T d] as 16-bit numbers with zeros up to whole tiles: [B heads rows columns], or with the two last exchanged. */
-struct packed {
+/* Rows of heads, [B T H columns], columns next to each other. */
+struct half_rows {
   uint16_t *data;
-  int rows, columns;
-  __device__ const uint16_t *head(int heads, int b, int h) const {
-    return data + (static_cast<int64_t>(b) * heads + h) * rows * columns;
-  }
+  int64_t batch, row, head;
+  __device__ uint16_t *at(int b, int64_t t, int h) const { return data + b * batch + t * row + h * head; }
 };
-
-template <typename T, bool TRANSPOSED>
-__global__ void pack_kernel(const packed to, const ma_heads from, int heads, int n, int d, int *inexact) {
-  __shared__ uint16_t tile[PACK][PACK + 2];
-  const int across = to.columns / PACK, per_head = to.rows / PACK * across, i = static_cast<int>(blockIdx.x);
-  const int head = i / per_head, row = i % per_head / across * PACK, column = i % across * PACK;
-  const int x = static_cast<int>(threadIdx.x) % PACK, y = static_cast<int>(threadIdx.x) / PACK;
-  const int lanes = static_cast<int>(blockDim.x) / PACK;
-  bool is_exact = true;
-  for (int r = y; r < PACK; r += lanes) {
-    const float value = row + r < n && column + x < d ? from.at(head / heads, row + r, head % heads)[column + x] : 0;
-    T number;
-    ma_from_f32(&number, value);
-    is_exact = is_exact && (ma_to_f32(number) == value || value != value);
-    tile[r][x] = number.bits;
-  }
-  if (!is_exact) *inexact = 1;
-  __syncthreads();
-  uint16_t *at = to.data + static_cast<int64_t>(head) * to.rows * to.columns;
-  for (int r = y; r < PACK; r += lanes) {
-    if (TRANSPOSED) at[static_cast<int64_t>(column + r) * to.rows + row + x] = tile[x][r];
-    else at[static_cast<int64_t>(row + r) * to.columns + column + x] = tile[r][x];
-  }
-}
-
-template <typename T, bool TRANSPOSED>
-ma_status pack(ma_device *device, const packed &to, const ma_heads &from, const ma_attention_job &j, int heads, int n,
-               int *inexact, ma_error *err) {
-  const int64_t blocks = int64_t{j.B} * heads * (to.rows / PACK) * (to.columns / PACK);
-  return ma_launch("attention", pack_kernel<T, TRANSPOSED>, ma_grid_rows(device, blocks), err, to, from, heads, n, j.d,
-                   inexact);
-}
-
-/* ---- attending ---- */
 
 struct half_job {
   ma_attention_job a;
-  packed q, k, v; /* v transposed */
-  const int *inexact;
+  half_rows q, k, v; /* every 8 numbers aligned */
+  half_rows out;     /* every 2 numbers aligned; without data a.out is written to */
+  int columns;       /* of q, k and v: a.d, or more up to a multiple of DEPTH, which are 0 */
 };
+
+half_rows rows_of(const ma_tensor *t) {
+  return {static_cast<uint16_t *>(ma_tensor_data(t)), t->strides[0], t->strides[1], t->strides[2]};
+}
+
+/* Whether rows lie in groups of `n` numbers that are aligned as a whole. */
+bool is_aligned(const ma_tensor *t, int n) {
+  bool is = t->strides[3] == 1 && t->shape[3] % n == 0 &&
+            reinterpret_cast<uintptr_t>(ma_tensor_data(t)) % (static_cast<size_t>(n) * sizeof(uint16_t)) == 0;
+  for (int i = 0; i < 3; i++) is = is && (t->shape[i] == 1 || t->strides[i] % n == 0);
+  return is;
+}
+
+/* `t` where it lies, or a copy with zeros up to whole columns. */
+ma_status lay_out(half_rows *out, ma_held *held, const ma_tensor *t, int columns, ma_error *err) {
+  ma_held part;
+  if (columns == t->shape[3] && is_aligned(t, EIGHT)) {
+    *out = rows_of(t);
+    return MA_OK;
+  }
+  const int64_t shape[4] = {t->shape[0], t->shape[1], t->shape[2], columns};
+  MA_CUDA_TRY(ma_tensor_new(&held->tensor, ma_tensor_device(t), t->dtype, 4, shape, err));
+  if (columns > t->shape[3]) MA_CUDA_TRY(ma_cuda_fill(&held->tensor, 0, err));
+  MA_CUDA_TRY(ma_tensor_narrow(&part.tensor, &held->tensor, 3, 0, t->shape[3], err));
+  *out = rows_of(&held->tensor);
+  return ma_cuda_copy(&part.tensor, t, err);
+}
+
+/* ---- attending ---- */
 
 /* Shared memory, in 16-bit numbers; rows are 16 bytes longer than they need be, so that the 8 rows that a warp reads from meet in
  * no bank. */
 template <int D>
 struct place {
-  static constexpr int STEP = D + 8, KEY_STEP = KEYS + 8;
-  static constexpr int Q = 0, K = Q + QUERIES * STEP, V = K + KEYS * STEP, HALVES = V + D * KEY_STEP;
+  static constexpr int STEP = D + 8;
+  static constexpr int Q = 0, K = Q + QUERIES * STEP, V = K + KEYS * STEP, HALVES = V + KEYS * STEP;
 };
 
-/* n_rows rows of n_columns (a multiple of 8); there when ma_copy_wait and a barrier have passed. */
-__device__ void fetch(uint16_t *to, int to_step, const uint16_t *from, int64_t from_step, int n_rows, int n_columns) {
-  const int eights = n_columns / 8;
-  for (int i = static_cast<int>(threadIdx.x); i < n_rows * eights; i += THREADS) {
-    const int r = i / eights, c = i % eights * 8;
-    ma_copy_async(to + r * to_step + c, from + r * from_step + c);
+/* N rows, of which the first n_rows are there; the rest is 0, since 0 times what memory held before may be NaN.  To be read when
+ * ma_copy_wait and a barrier have passed. */
+template <int N, int D>
+__device__ void fetch(uint16_t *to, const uint16_t *from, int64_t row, int n_rows, int n_columns) {
+  const int eights = n_columns / EIGHT;
+  for (int i = static_cast<int>(threadIdx.x); i < N * eights; i += THREADS) {
+    const int r = i / eights, c = i % eights * EIGHT;
+    ma_copy_async(to + r * place<D>::STEP + c, from + (r < n_rows ? r * row : 0) + c, r < n_rows);
   }
 }
 
 /* A lane's part of the tiles of its warp: rows g and g + 8; columns 2 t and 2 t + 1 of every 8. */
 struct lane_of {
-  int warp, g, t;
+  int warp, lane, g, t;
 };
 __device__ lane_of this_lane() {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  return {static_cast<int>(threadIdx.x) / 32, lane / 4, lane % 4};
+  return {static_cast<int>(threadIdx.x) / 32, lane, lane / 4, lane % 4};
 }
 
 __device__ void load_a(uint32_t (&a)[4], const uint16_t *at, int step) {
@@ -109,7 +102,7 @@ __device__ void score(float (&s)[KEY_TILES][4], const half_job &j, const ma_own 
   const uint16_t *q = memory + place<D>::Q + (me.warp * 16 + me.g) * place<D>::STEP + 2 * me.t;
   const uint16_t *k = memory + place<D>::K + me.g * place<D>::STEP + 2 * me.t;
   MA_UNROLL for (int n = 0; n < KEY_TILES; n++) MA_UNROLL for (int i = 0; i < 4; i++) s[n][i] = 0;
-  for (int e = 0; e < a.d; e += 16) {
+  for (int e = 0; e < j.columns; e += DEPTH) {
     uint32_t left[4], right[2];
     load_a(left, q + e, place<D>::STEP);
     MA_UNROLL for (int n = 0; n < KEY_TILES; n++) {
@@ -164,49 +157,61 @@ __device__ void take_in(float (&most)[2], float (&sum)[2], const float (&s)[KEY_
 /* o += p v, p from scores. */
 template <typename T, int D>
 __device__ void mix(float (&o)[D / 8][4], const float (&s)[KEY_TILES][4], const float (&most)[2],
-                    const float (&inverse)[2], const uint16_t *memory, int d) {
+                    const float (&inverse)[2], const uint16_t *memory, int columns) {
   const lane_of me = this_lane();
-  const uint16_t *v = memory + place<D>::V + me.g * place<D>::KEY_STEP + 2 * me.t;
+  const uint16_t *v = memory + place<D>::V + me.lane % 16 * place<D>::STEP + me.lane / 16 * EIGHT;
   MA_UNROLL for (int n = 0; n < KEY_TILES; n += 2) {
-    uint32_t p[4], right[2];
+    uint32_t p[4], right[2][2];
     MA_UNROLL for (int i = 0; i < 4; i++) {
       const float *pair = &s[n + i / 2][i % 2 * 2];
       p[i] = ma_pair_of(T(), quick_weight(pair[0], most[i % 2]) * inverse[i % 2],
                         quick_weight(pair[1], most[i % 2]) * inverse[i % 2]);
     }
-    MA_UNROLL for (int e = 0; e < D / 8; e++) {
-      if (e * 8 >= d) break;
-      load_b(right, v + e * 8 * place<D>::KEY_STEP + n * 8);
-      ma_multiply_add(T(), o[e], p, right);
+    MA_UNROLL for (int e = 0; e < D / 8; e += 2) {
+      if (e * 8 >= columns) break;
+      ma_load_columns(right, v + n * 8 * place<D>::STEP + e * 8);
+      ma_multiply_add(T(), o[e], p, right[0]);
+      ma_multiply_add(T(), o[e + 1], p, right[1]);
     }
   }
 }
 
-/* The extra key's scores with a lane's two rows. */
+/* The extra key's score with a row of a lane. */
+template <typename T>
 __device__ float score_extra(const half_job &j, const ma_own &own, int query) {
   const float *key = j.a.extra_key + static_cast<int64_t>(own.h) * j.a.d;
-  const float *row = j.a.q.at(own.b, query < j.a.Tq ? query : 0, own.h);
+  const uint16_t *row = j.q.at(own.b, query < j.a.Tq ? query : 0, own.h);
   float sum = 0;
-  for (int e = this_lane().t; e < j.a.d; e += 4) sum += row[e] * key[e];
+  for (int e = this_lane().t; e < j.a.d; e += 4) sum += ma_to_f32(T{row[e]}) * key[e];
   return ma_soften(j.a, over_lanes(sum, ma_add()));
+}
+
+/* Two neighbours of a row of out, as far as they are there. */
+template <typename T>
+__device__ void put(const half_job &j, int b, int h, int query, int column, float low, float high) {
+  if (query >= j.a.Tq || column >= j.a.d) return;
+  if (j.out.data) {
+    *reinterpret_cast<uint32_t *>(j.out.at(b, query, h) + column) = ma_pair_of(T(), low, high);
+  } else {
+    float *to = j.a.out.at(b, query, h);
+    to[column * j.a.out.column] = low;
+    if (column + 1 < j.a.d) to[(column + 1) * j.a.out.column] = high;
+  }
 }
 
 template <typename T, int D>
 __global__ void __launch_bounds__(THREADS, D <= 128 ? 3 : 2) half_kernel(const half_job j) {
   MA_SHARED_BYTES(bytes);
-  if (*j.inexact) return;
   uint16_t *memory = reinterpret_cast<uint16_t *>(bytes);
   const ma_attention_job &a = j.a;
   const lane_of me = this_lane();
   const ma_own own = ma_locate<QUERIES / MA_SIDE, true>(a, a.H, a.Tq);
   const ma_range keys = ma_keys_of(a, own.first, own.n);
   const int first = keys.low / KEYS * KEYS, group = ma_group(a, own.h), row = own.first + me.warp * 16 + me.g;
-  const uint16_t *k = j.k.head(a.G, own.b, group), *v = j.v.head(a.G, own.b, group);
   float most[2], sum[2], extra[2], o[D / 8][4];
-  fetch(memory + place<D>::Q, place<D>::STEP,
-        j.q.head(a.H, own.b, own.h) + static_cast<int64_t>(own.first) * j.q.columns, j.q.columns, QUERIES, j.q.columns);
+  fetch<QUERIES, D>(memory + place<D>::Q, j.q.at(own.b, own.first, own.h), j.q.row, own.n, j.columns);
   MA_UNROLL for (int r = 0; r < 2; r++) {
-    extra[r] = a.E ? score_extra(j, own, row + 8 * r) : -INFINITY;
+    extra[r] = a.E ? score_extra<T>(j, own, row + 8 * r) : -INFINITY;
     most[r] = extra[r];
     sum[r] = a.E ? 1.0f : 0.0f;
   }
@@ -223,29 +228,24 @@ __global__ void __launch_bounds__(THREADS, D <= 128 ? 3 : 2) half_kernel(const h
         }
       }
     }
-    fetch(memory + place<D>::K, place<D>::STEP, k + static_cast<int64_t>(first) * j.k.columns, j.k.columns, KEYS,
-          j.k.columns);
+    fetch<KEYS, D>(memory + place<D>::K, j.k.at(own.b, first, group), j.k.row, keys.high - first, j.columns);
     for (int key = first; key < keys.high; key += KEYS) {
       float s[KEY_TILES][4];
       ma_copy_wait();
       __syncthreads(); /* the keys are there, and nobody reads values any more */
-      if (mixes) fetch(memory + place<D>::V, place<D>::KEY_STEP, v + key, j.v.rows, j.v.columns, KEYS);
+      if (mixes) fetch<KEYS, D>(memory + place<D>::V, j.v.at(own.b, key, group), j.v.row, keys.high - key, j.columns);
       score<T, D>(s, j, own, memory, key);
       ma_copy_wait();
       __syncthreads(); /* the values are there, and nobody reads keys any more */
       if (key + KEYS < keys.high)
-        fetch(memory + place<D>::K, place<D>::STEP, k + static_cast<int64_t>(key + KEYS) * j.k.columns, j.k.columns,
-              KEYS, j.k.columns);
-      if (mixes) mix<T, D>(o, s, most, sum, memory, a.d);
+        fetch<KEYS, D>(memory + place<D>::K, j.k.at(own.b, key + KEYS, group), j.k.row, keys.high - key - KEYS,
+                       j.columns);
+      if (mixes) mix<T, D>(o, s, most, sum, memory, j.columns);
       else take_in(most, sum, s);
     }
   }
-  MA_UNROLL for (int e = 0; e < D / 8; e++) {
-    MA_UNROLL for (int i = 0; i < 4; i++) {
-      const int query = row + i / 2 * 8, column = e * 8 + 2 * me.t + i % 2;
-      if (query < a.Tq && column < a.d) a.out.at(own.b, query, own.h)[column * a.out.column] = o[e][i];
-    }
-  }
+  MA_UNROLL for (int e = 0; e < D / 8; e++) MA_UNROLL for (int i = 0; i < 4; i += 2)
+      put<T>(j, own.b, own.h, row + i / 2 * 8, e * 8 + 2 * me.t, o[e][i], o[e][i + 1]);
   if (!a.most || me.t != 0) return;
   MA_UNROLL for (int r = 0; r < 2; r++) {
     if (row + 8 * r >= a.Tq) continue;
@@ -255,39 +255,30 @@ __global__ void __launch_bounds__(THREADS, D <= 128 ? 3 : 2) half_kernel(const h
 }
 
 template <typename T>
-ma_status attend(ma_device *device, half_job *j, int *inexact, ma_error *err) {
-  const ma_attention_job &a = j->a;
-  MA_CUDA_TRY((pack<T, false>(device, j->q, a.q, a, a.H, a.Tq, inexact, err)));
-  MA_CUDA_TRY((pack<T, false>(device, j->k, a.k, a, a.G, a.Tk, inexact, err)));
-  MA_CUDA_TRY((pack<T, true>(device, j->v, a.v, a, a.G, a.Tk, inexact, err)));
+ma_status attend(ma_device *device, const half_job &j, ma_error *err) {
+  const ma_attention_job &a = j.a;
   return ma_with_columns("attention", a.d, err, [&](auto columns) {
     constexpr int D = decltype(columns)::value;
     ma_grid grid = ma_grid_tiles<QUERIES / MA_SIDE>(device, a, a.H, a.Tq, 0);
     grid.threads = THREADS;
     grid.shared = place<D>::HALVES * sizeof(uint16_t);
-    return ma_launch("attention", half_kernel<T, D>, grid, err, *j);
+    return ma_launch("attention", half_kernel<T, D>, grid, err, j);
   });
 }
 
 } // namespace
 
-ma_status ma_attention_half(ma_device *device, const ma_attention_job &a, ma_scratch *packed_heads, int **inexact,
-                            ma_error *err) {
+bool ma_attention_half_stores(const ma_tensor *out, ma_dtype step) { return out->dtype == step && is_aligned(out, 2); }
+
+ma_status ma_attention_half(ma_device *device, const ma_attention_job &a, const ma_tensor *out, const ma_tensor *q,
+                            const ma_tensor *k, const ma_tensor *v, ma_error *err) {
   half_job j{};
-  const int columns = rounded_up(a.d, PACK), queries = rounded_up(a.Tq, QUERIES), keys = rounded_up(a.Tk, KEYS);
-  const size_t of_q =
-      static_cast<size_t>(a.B) * static_cast<size_t>(a.H) * static_cast<size_t>(queries) * static_cast<size_t>(columns);
-  const size_t of_k =
-      static_cast<size_t>(a.B) * static_cast<size_t>(a.G) * static_cast<size_t>(keys) * static_cast<size_t>(columns);
-  MA_CUDA_TRY(packed_heads->take((of_q + 2 * of_k) * sizeof(uint16_t) + sizeof(int), err));
+  ma_held held_q, held_k, held_v;
   j.a = a;
-  j.q = {packed_heads->as<uint16_t>(), queries, columns};
-  j.k = {j.q.data + of_q, keys, columns};
-  j.v = {j.k.data + of_k, keys, columns};
-  *inexact = reinterpret_cast<int *>(j.v.data + of_k);
-  j.inexact = *inexact;
-  MA_CUDA_TRY(ma_cuda_check(device, cudaMemsetAsync(*inexact, 0, sizeof **inexact, ma_cuda_state(device)->stream),
-                            "attention", err));
-  if (a.step == MA_BF16) return attend<ma_bf16>(device, &j, *inexact, err);
-  return attend<ma_f16>(device, &j, *inexact, err);
+  j.columns = (a.d + DEPTH - 1) / DEPTH * DEPTH;
+  MA_CUDA_TRY(lay_out(&j.q, &held_q, q, j.columns, err));
+  MA_CUDA_TRY(lay_out(&j.k, &held_k, k, j.columns, err));
+  MA_CUDA_TRY(lay_out(&j.v, &held_v, v, j.columns, err));
+  if (out->dtype != MA_F32) j.out = rows_of(out);
+  return a.step == MA_BF16 ? attend<ma_bf16>(device, j, err) : attend<ma_f16>(device, j, err);
 }
