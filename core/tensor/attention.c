@@ -5,7 +5,7 @@
 #include "tensor/op_common.h"
 
 /* q [B Tq H d], k [B Tk G d], of one float type; keys and values beyond the queries are the past. */
-static ma_status check_floats(ma_op *op, const ma_tensor *q, const ma_tensor *k) {
+static ma_status check_pair(ma_op *op, const ma_tensor *q, const ma_tensor *k) {
   ma_status st = MA_OK;
   MA_TRY(ma_op_plain(op, q));
   MA_TRY(ma_op_plain(op, k));
@@ -17,8 +17,9 @@ done:
   return st;
 }
 
-static ma_status check_pair(ma_op *op, const ma_tensor *q, const ma_tensor *k) {
-  ma_status st = check_floats(op, q, k);
+/* The same where f32 is the one float type. */
+static ma_status check_f32_pair(ma_op *op, const ma_tensor *q, const ma_tensor *k) {
+  ma_status st = check_pair(op, q, k);
   return st == MA_OK && q->dtype != MA_F32 ? ma_op_misfit(op, q, k) : st;
 }
 
@@ -35,8 +36,8 @@ static ma_status check_extra(ma_op *op, const ma_tensor *q, const ma_tensor *ext
 static ma_status check_whole(ma_op *op, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
                              const ma_attention_how *how) {
   ma_status st = MA_OK;
-  MA_TRY(check_floats(op, q, k));
-  MA_TRY(check_floats(op, q, v));
+  MA_TRY(check_pair(op, q, k));
+  MA_TRY(check_pair(op, q, v));
   if (!ma_tensor_same_shape(k, v)) MA_TRY(ma_op_misfit(op, k, v));
   MA_TRY(check_extra(op, q, how->extra_key));
   MA_TRY(check_extra(op, q, how->extra_value));
@@ -123,8 +124,8 @@ ma_status ma_attention_grad(ma_tensor *const *out, const ma_tensor *q, const ma_
                             const ma_attention_how *how, const ma_tensor *g, ma_error *err) {
   ma_op op = ma_op_begin("attention_grad", out[0], err);
   ma_status st = MA_OK;
-  MA_TRY(check_pair(&op, q, k));
-  MA_TRY(check_pair(&op, q, v));
+  MA_TRY(check_f32_pair(&op, q, k));
+  MA_TRY(check_f32_pair(&op, q, v));
   MA_TRY(ma_op_plain(&op, g));
   if (!ma_tensor_same_shape(q, g) || g->dtype != MA_F32) MA_TRY(ma_op_misfit(&op, q, g));
   MA_TRY(check_shares(&op, out, (const ma_tensor *const[]){q, k, v, NULL, NULL}, 5));
@@ -133,26 +134,29 @@ done:
   return st;
 }
 
+/* An input that may have been kept in 16 bits, as f32. */
+static ma_status as_f32(ma_tensor *out, const ma_tensor *t, ma_error *err) {
+  if (t->dtype != MA_F32) return ma_tensor_convert(out, t, MA_F32, err);
+  *out = ma_tensor_retain(t);
+  return MA_OK;
+}
+
 static ma_status attention_back(ma_node *node, const ma_tensor *g, ma_error *err) {
   ma_status st = MA_OK;
   ma_attention_how how = how_of(node);
   ma_tensor wide[3] = {{0}, {0}, {0}}, made[5] = {{0}, {0}, {0}, {0}, {0}};
-  const ma_tensor *q = &wide[Q], *k = &wide[K], *v = &wide[V];
+  const ma_tensor *q = &wide[0], *k = &wide[1], *v = &wide[2];
   ma_tensor *shares[5] = {&made[0], &made[1], &made[2], NULL, NULL};
-  for (int i = Q; i <= V; i++) {
-    const ma_tensor *kept = ma_node_input(node, i);
-    if (kept->dtype == MA_F32) wide[i] = ma_tensor_retain(kept);
-    else MA_TRY(ma_tensor_convert(&wide[i], kept, MA_F32, err));
+  for (int i = 0; i < 3; i++) {
+    MA_TRY(as_f32(&wide[i], ma_node_input(node, (int[]){Q, K, V}[i]), err));
+    MA_TRY(ma_tensor_new_like(&made[i], &wide[i], MA_F32, err));
   }
-  MA_TRY(ma_tensor_new_like(&made[0], q, MA_F32, err));
-  MA_TRY(ma_tensor_new_like(&made[1], k, MA_F32, err));
-  MA_TRY(ma_tensor_new_like(&made[2], v, MA_F32, err));
   MA_TRY(make_extra(&made[3], &shares[3], how.extra_key, q->shape[0], err));
   MA_TRY(make_extra(&made[4], &shares[4], how.extra_value, q->shape[0], err));
   MA_TRY(ma_attention_grad(shares, q, k, v, &how, g, err));
   MA_TRY(give_all(node, shares, (const int[]){Q, K, V, EXTRA_KEY, EXTRA_VALUE}, 5, err));
 done:
-  for (int i = Q; i <= V; i++) ma_tensor_release(&wide[i]);
+  for (int i = 0; i < 3; i++) ma_tensor_release(&wide[i]);
   for (int i = 0; i < 5; i++) ma_tensor_release(&made[i]);
   return st;
 }
@@ -162,7 +166,7 @@ ma_status ma_attention_scores_grad(ma_tensor *const *out, const ma_tensor *q, co
                                    ma_error *err) {
   ma_op op = ma_op_begin("attention_scores_grad", out[0], err);
   ma_status st = MA_OK;
-  MA_TRY(check_pair(&op, q, k));
+  MA_TRY(check_f32_pair(&op, q, k));
   MA_TRY(ma_op_plain(&op, scores));
   MA_TRY(ma_op_plain(&op, g));
   if (!ma_tensor_same_shape(scores, g) || g->dtype != MA_F32) MA_TRY(ma_op_misfit(&op, scores, g));
@@ -275,7 +279,7 @@ ma_status ma_attention_scores(ma_tensor *out, const ma_tensor *q, const ma_tenso
                               ma_error *err) {
   ma_op op = ma_op_begin("attention_scores", out, err);
   ma_status st = MA_OK;
-  MA_TRY(check_pair(&op, q, k));
+  MA_TRY(check_f32_pair(&op, q, k));
   MA_TRY(check_extra(&op, q, how->extra_key));
   int64_t shape[4] = {q->shape[0], q->shape[2], q->shape[1], k->shape[1] + (how->extra_key ? 1 : 0)};
   MA_TRY(ma_op_output(&op, MA_F32, 4, shape));

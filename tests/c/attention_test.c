@@ -219,6 +219,103 @@ static void gradients(ma_tensor grads[3], bool tallies) {
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ma_tensor_release(all[i]);
 }
 
+/* ---- 16-bit queries, keys and values ---- */
+
+/* What 16-bit inputs give is what the same numbers in f32 give, rounded once into `out`, tallies or not. */
+static void check_stored(const ma_tensor narrow[3], const ma_tensor wide[3], ma_dtype out,
+                         const ma_attention_how *how) {
+  ma_error err = {0};
+  ma_tensor in_f32 = {0}, expected = {0}, strided = {0}, room = {0}, packed = {0}, z = {0}, other = {0};
+  ma_tensor received = {0}, sums = {0};
+  int64_t shape[5] = {0, 0, 0, 0, 2};
+  assert_int_equal(ma_attention(&in_f32, &wide[0], &wide[1], &wide[2], how, &err), MA_OK);
+  assert_int_equal(ma_tensor_convert(&expected, &in_f32, out, &err), MA_OK);
+  assert_int_equal(ma_tensor_new_like(&z, &in_f32, out, &err), MA_OK);
+  assert_int_equal(ma_attention(&z, &narrow[0], &narrow[1], &narrow[2], how, &err), MA_OK);
+  same_bytes(&z, &expected);
+  memcpy(shape, z.shape, 4 * sizeof *shape);
+  assert_int_equal(ma_tensor_new(&room, ma_device_cpu(), out, 5, shape, &err), MA_OK);
+  assert_int_equal(ma_tensor_select(&strided, &room, 4, 1, &err), MA_OK);
+  assert_int_equal(ma_attention(&strided, &narrow[0], &narrow[1], &narrow[2], how, &err), MA_OK);
+  assert_int_equal(ma_tensor_convert(&packed, &strided, out, &err), MA_OK);
+  same_bytes(&packed, &expected);
+  other.dtype = out == MA_F32 ? narrow[0].dtype : out;
+  assert_int_equal(ma_attention_and_tally(&other, &received, NULL, &narrow[0], &narrow[1], &narrow[2], how, &err),
+                   MA_OK);
+  assert_int_equal(ma_attention_and_tally(&z, &sums, NULL, &wide[0], &wide[1], &wide[2], how, &err), MA_OK);
+  if (out != MA_F32) same_bytes(&other, &expected);
+  same_bytes(&z, &expected);
+  same_bytes(&received, &sums);
+  ma_tensor *all[] = {&in_f32, &expected, &strided, &room, &packed, &z, &other, &received, &sums};
+  for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ma_tensor_release(all[i]);
+}
+
+static void sixteen_bits_are_widened_and_stored_once(void **state) {
+  (void)state;
+  ma_error err = {0};
+  int64_t shapes[3][4] = {{2, 70, 4, 8}, {2, 90, 2, 8}, {2, 90, 2, 8}}, extra_shape[2] = {4, 8};
+  ma_tensor key = make(2, extra_shape, 4), value = make(2, extra_shape, 5);
+  ma_attention_how how = {.scale = 0.3f, .extra_key = &key, .extra_value = &value};
+  for (int type = MA_F16; type <= MA_BF16; type++) {
+    ma_tensor narrow[3] = {{0}, {0}, {0}}, wide[3] = {{0}, {0}, {0}}, made = {0};
+    for (int i = 0; i < 3; i++) {
+      ma_tensor numbers = make(4, shapes[i], (uint64_t)i + 1);
+      assert_int_equal(ma_tensor_convert(&narrow[i], &numbers, (ma_dtype)type, &err), MA_OK);
+      assert_int_equal(ma_tensor_convert(&wide[i], &narrow[i], MA_F32, &err), MA_OK);
+      ma_tensor_release(&numbers);
+    }
+    for (int step = MA_F32; step <= MA_BF16; step++) {
+      how.step = (ma_dtype)step;
+      for (int out = MA_F32; out <= MA_BF16; out++) check_stored(narrow, wide, (ma_dtype)out, &how);
+    }
+    assert_int_equal(ma_attention(&made, &narrow[0], &narrow[1], &narrow[2], &how, &err), MA_OK);
+    assert_int_equal(made.dtype, type);
+    ma_tensor_release(&made);
+    assert_int_equal(ma_attention(&made, &narrow[0], &wide[1], &wide[2], &how, &err), MA_BAD_ARGUMENT);
+    assert_int_equal(ma_attention_scores(&made, &narrow[0], &narrow[1], &how, &err), MA_BAD_ARGUMENT);
+    for (int i = 0; i < 3; i++) ma_tensor_release(&narrow[i]), ma_tensor_release(&wide[i]);
+  }
+  ma_tensor_release(&key);
+  ma_tensor_release(&value);
+}
+
+/* The gradient of a sum of z's numbers: of leaves in `type`, which hold what bf16 holds. */
+static void gradients_in(ma_tensor grads[3], ma_dtype type) {
+  ma_error err = {0};
+  int64_t q_shape[4] = {1, 66, 4, 8}, k_shape[4] = {1, 66, 2, 8};
+  ma_tensor in[3] = {make(4, q_shape, 1), make(4, k_shape, 2), make(4, k_shape, 3)}, leaves[3], z = {0}, loss = {0};
+  ma_attention_how how = {.scale = 0.3f, .step = MA_BF16};
+  for (int i = 0; i < 3; i++) {
+    assert_int_equal(ma_round_to(&in[i], MA_BF16, &in[i], &err), MA_OK);
+    assert_int_equal(ma_tensor_convert(&leaves[i], &in[i], type, &err), MA_OK);
+    assert_int_equal(ma_tensor_require_grad(&leaves[i], true, &err), MA_OK);
+    ma_tensor_release(&in[i]);
+  }
+  assert_int_equal(ma_attention(&z, &leaves[0], &leaves[1], &leaves[2], &how, &err), MA_OK);
+  assert_int_equal(z.dtype, type);
+  assert_int_equal(ma_reduce(&loss, MA_REDUCE_sum, &z, MA_ALL, false, &err), MA_OK);
+  assert_int_equal(ma_backward(&loss, NULL, false, NULL, &err), MA_OK);
+  for (int i = 0; i < 3; i++) {
+    assert_int_equal(ma_tensor_grad(&grads[i], &leaves[i], &err), MA_OK);
+    ma_tensor_release(&leaves[i]);
+  }
+  ma_tensor_release(&z);
+  ma_tensor_release(&loss);
+}
+
+static void gradients_of_sixteen_bits_are_in_f32(void **state) {
+  (void)state;
+  ma_tensor of_16[3] = {{0}, {0}, {0}}, of_32[3] = {{0}, {0}, {0}};
+  gradients_in(of_16, MA_BF16);
+  gradients_in(of_32, MA_F32);
+  for (int i = 0; i < 3; i++) {
+    assert_int_equal(of_16[i].dtype, MA_F32);
+    same_bytes(&of_16[i], &of_32[i]);
+    ma_tensor_release(&of_16[i]);
+    ma_tensor_release(&of_32[i]);
+  }
+}
+
 static void tallies_leave_gradients_alone(void **state) {
   (void)state;
   ma_tensor with[3] = {{0}, {0}, {0}}, without[3] = {{0}, {0}, {0}};
@@ -305,6 +402,9 @@ int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(attention_is_what_its_formula_says),
                                      cmocka_unit_test(tallies_check_their_inputs),
                                      cmocka_unit_test(tallies_of_edited_probabilities),
-                                     cmocka_unit_test(tallies_leave_gradients_alone), cmocka_unit_test(losses_agree)};
+                                     cmocka_unit_test(tallies_leave_gradients_alone),
+                                     cmocka_unit_test(sixteen_bits_are_widened_and_stored_once),
+                                     cmocka_unit_test(gradients_of_sixteen_bits_are_in_f32),
+                                     cmocka_unit_test(losses_agree)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -71,6 +71,13 @@ static void round_inputs(bench *b, int n, int dtype) {
   for (int i = 0; i < n; i++) (void)ma_round_to(&b->in[i], (ma_dtype)dtype, &b->in[i], NULL);
 }
 
+/* Heads of input 0, [B T heads d], as inputs 5, 6 and 7: q, k and v, as a product with fused weights gives them. */
+static void split_heads(bench *b, int64_t n_heads, int64_t n_groups) {
+  ma_error err = {0};
+  const int64_t first[] = {0, n_heads, n_heads + n_groups}, n[] = {n_heads, n_groups, n_groups};
+  for (int i = 0; i < 3; i++) assert_int_equal(ma_tensor_narrow(IN(5 + i), IN(0), 2, first[i], n[i], &err), MA_OK);
+}
+
 #define CASE(row, variants, tolerance, inputs, ...)                          \
   static ma_status PASTE(call_, __LINE__)(bench * b, int v, ma_error *err) { \
     (void)v;                                                                 \

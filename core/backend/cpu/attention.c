@@ -179,9 +179,9 @@ static void show_scores(void *self, size_t from, size_t to) {
     for (int64_t r = 0; r < at.n; r++) {
       const int64_t *s = j->out->strides;
       float *row = (float *)j->out->storage->data + j->out->offset + at.b * s[0] + at.h * s[1] + (at.first + r) * s[2];
-      for (int64_t k = 0; k < j->E; k++) row[k * s[3]] = scratch[r * step + k];
+      for (int64_t k = 0; k < j->E; k++) row[k] = scratch[r * step + k];
       for (int64_t k = 0; k < j->Tk; k++)
-        row[(j->E + k) * s[3]] = k < at.low || k >= at.high ? -INFINITY : scratch[r * step + j->E + k - at.low];
+        row[j->E + k] = k < at.low || k >= at.high ? -INFINITY : scratch[r * step + j->E + k - at.low];
     }
   }
 }
@@ -247,48 +247,40 @@ done:
 }
 
 /* Heads must be contiguous f32 for GEMM; anything else is copied. */
+static bool are_heads(const ma_tensor *t) { return t->dtype == MA_F32 && (t->strides[3] == 1 || t->shape[3] == 1); }
+
 ma_status ma_attention_as_heads(ma_tensor *out, const ma_tensor *t, ma_error *err) {
-  if (t->dtype == MA_F32 && (t->strides[3] == 1 || t->shape[3] == 1)) {
-    *out = ma_tensor_retain(t);
-    return MA_OK;
-  }
-  return ma_tensor_convert(out, t, MA_F32, err);
+  if (!are_heads(t)) return ma_tensor_convert(out, t, MA_F32, err);
+  *out = ma_tensor_retain(t);
+  return MA_OK;
 }
 
-/* The same of what is written to; ma_cpu_put_f32 takes it back. */
-static ma_status out_as_heads(ma_tensor *wide, ma_tensor *out, ma_error *err) {
-  bool lies_well = out->dtype == MA_F32 && (out->strides[3] == 1 || out->shape[3] == 1);
-  if (!lies_well) return ma_tensor_new_like(wide, out, MA_F32, err);
-  *wide = ma_tensor_retain(out);
+/* `out` itself, or new memory for what store() then converts once. */
+static ma_status make_room(ma_tensor *room, const ma_tensor *out, ma_error *err) {
+  if (!are_heads(out)) return ma_tensor_new_like(room, out, MA_F32, err);
+  *room = ma_tensor_retain(out);
   return MA_OK;
+}
+
+static ma_status store(ma_tensor *out, const ma_tensor *room, ma_error *err) {
+  return room->storage == out->storage ? MA_OK : ma_cpu_copy(out, room, err);
 }
 
 static ma_status attention(ma_tensor *out, ma_attention_sums *wanted, const ma_tensor *q, const ma_tensor *k,
                            const ma_tensor *v, const ma_attention_how *how, ma_error *err) {
   ma_status st = MA_OK;
-  ma_tensor heads[3] = {{0}, {0}, {0}}, wide = {0};
-  ma_attention_job j = {.how = how,
-                        .q = &heads[0],
-                        .k = &heads[1],
-                        .v = &heads[2],
-                        .out = &wide,
-                        .tally = wanted,
-                        .B = q->shape[0],
-                        .H = q->shape[2],
-                        .G = k->shape[2],
-                        .Tq = q->shape[1],
-                        .Tk = k->shape[1],
-                        .d = q->shape[3],
-                        .E = how->extra_key ? 1 : 0};
+  ma_tensor heads[3] = {{0}, {0}, {0}}, room = {0};
+  ma_attention_job j = ma_attention_job_of(how, q->shape[2], q->shape[1], k, how->extra_key);
+  j.q = &heads[0], j.k = &heads[1], j.v = &heads[2], j.out = &room, j.tally = wanted;
   MA_TRY(ma_attention_as_heads(&heads[0], q, err));
   MA_TRY(ma_attention_as_heads(&heads[1], k, err));
   MA_TRY(ma_attention_as_heads(&heads[2], v, err));
-  MA_TRY(out_as_heads(&wide, out, err));
+  MA_TRY(make_room(&room, out, err));
   MA_TRY(wanted ? run_strands(&j, attend_strands, err) : run_blocks(&j, attend, err));
-  MA_TRY(ma_cpu_put_f32(out, &wide, err));
+  MA_TRY(store(out, &room, err));
 done:
   for (int i = 0; i < 3; i++) ma_tensor_release(&heads[i]);
-  ma_tensor_release(&wide);
+  ma_tensor_release(&room);
   return st;
 }
 
@@ -307,49 +299,34 @@ ma_status ma_cpu_attention_and_tally(ma_tensor *out, ma_tensor *received, ma_ten
 ma_status ma_cpu_attention_scores(ma_tensor *out, const ma_tensor *q, const ma_tensor *k, const ma_attention_how *how,
                                   ma_error *err) {
   ma_status st = MA_OK;
-  ma_tensor heads[2] = {{0}, {0}};
-  ma_attention_job j = {.how = how,
-                        .q = &heads[0],
-                        .k = &heads[1],
-                        .out = out,
-                        .B = q->shape[0],
-                        .H = q->shape[2],
-                        .G = k->shape[2],
-                        .Tq = q->shape[1],
-                        .Tk = k->shape[1],
-                        .d = q->shape[3],
-                        .E = how->extra_key ? 1 : 0};
+  ma_tensor heads[2] = {{0}, {0}}, room = {0};
+  ma_attention_job j = ma_attention_job_of(how, q->shape[2], q->shape[1], k, how->extra_key);
+  j.q = &heads[0], j.k = &heads[1], j.out = &room;
   MA_TRY(ma_attention_as_heads(&heads[0], q, err));
   MA_TRY(ma_attention_as_heads(&heads[1], k, err));
+  MA_TRY(make_room(&room, out, err));
   MA_TRY(run_blocks(&j, show_scores, err));
+  MA_TRY(store(out, &room, err));
 done:
   for (int i = 0; i < 2; i++) ma_tensor_release(&heads[i]);
+  ma_tensor_release(&room);
   return st;
 }
 
 ma_status ma_cpu_attention_mix(ma_tensor *out, const ma_tensor *probs, const ma_tensor *v, const ma_attention_how *how,
                                ma_error *err) {
   ma_status st = MA_OK;
-  ma_tensor heads[2] = {{0}, {0}}, wide = {0};
-  ma_attention_job j = {.how = how,
-                        .probs = &heads[0],
-                        .v = &heads[1],
-                        .out = &wide,
-                        .B = probs->shape[0],
-                        .H = probs->shape[1],
-                        .G = v->shape[2],
-                        .Tq = probs->shape[2],
-                        .Tk = v->shape[1],
-                        .d = v->shape[3],
-                        .E = how->extra_value ? 1 : 0};
+  ma_tensor heads[2] = {{0}, {0}}, room = {0};
+  ma_attention_job j = ma_attention_job_of(how, probs->shape[1], probs->shape[2], v, how->extra_value);
+  j.probs = &heads[0], j.v = &heads[1], j.out = &room;
   MA_TRY(ma_attention_as_heads(&heads[0], probs, err));
   MA_TRY(ma_attention_as_heads(&heads[1], v, err));
-  MA_TRY(out_as_heads(&wide, out, err));
+  MA_TRY(make_room(&room, out, err));
   MA_TRY(run_blocks(&j, mix_shown, err));
-  MA_TRY(ma_cpu_put_f32(out, &wide, err));
+  MA_TRY(store(out, &room, err));
 done:
   for (int i = 0; i < 2; i++) ma_tensor_release(&heads[i]);
-  ma_tensor_release(&wide);
+  ma_tensor_release(&room);
   return st;
 }
 

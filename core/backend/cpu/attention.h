@@ -26,13 +26,26 @@ typedef struct ma_attention_block {
   int64_t low, high;      /* keys low .. high - 1 */
 } ma_attention_block;
 
+/* A call's sizes; `keys` are its keys or its values, [B Tk G d]. */
+static inline ma_attention_job ma_attention_job_of(const ma_attention_how *how, int64_t H, int64_t Tq,
+                                                   const ma_tensor *keys, bool has_extra) {
+  return (ma_attention_job){.how = how,
+                            .B = keys->shape[0],
+                            .H = H,
+                            .G = keys->shape[2],
+                            .Tq = Tq,
+                            .Tk = keys->shape[1],
+                            .d = keys->shape[3],
+                            .E = has_extra ? 1 : 0};
+}
+
 /* The block of rows that is `row_block`-th of a head, which counts over all sequences. */
 ma_attention_block ma_attention_block_of(const ma_attention_job *job, int64_t head, int64_t row_block);
 
 /* Scores of a block, softcap and bias included: rows `step` apart, column 0 the extra key, then keys low .. high - 1. */
 void ma_attention_score_rows(const ma_attention_job *job, const ma_attention_block *at, float *scores, int64_t step);
 
-/* `t`, or a copy in which each head is contiguous, as GEMM wants it; the caller releases it. */
+/* `t`, or a copy in f32 in which each head is contiguous, as GEMM wants it; the caller releases it. */
 ma_status ma_attention_as_heads(ma_tensor *out, const ma_tensor *t, ma_error *err);
 
 static inline const float *ma_attention_head(const ma_tensor *t, int64_t b, int64_t row, int64_t h) {

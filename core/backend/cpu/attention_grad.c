@@ -157,20 +157,24 @@ static void go_back(void *self, size_t from, size_t to) {
   }
 }
 
-static ma_status clear(ma_tensor *share, ma_error *err) { return share ? ma_cpu_fill(share, 0, err) : MA_OK; }
+/* Zeros in what blocks add to. */
+static ma_status clear(const grad_job *j, ma_error *err) {
+  ma_status st = MA_OK;
+  ma_tensor *const sums[] = {j->k_grad, j->v_grad, j->a.how->extra_key ? j->key_grad : NULL,
+                             j->a.how->extra_value ? j->value_grad : NULL};
+  for (size_t i = 0; i < sizeof sums / sizeof sums[0]; i++)
+    if (sums[i]) MA_TRY(ma_cpu_fill(sums[i], 0, err));
+done:
+  return st;
+}
 
 static ma_status run_back(grad_job *j, ma_error *err) {
   ma_status st = MA_OK;
   ma_attention_job *a = &j->a;
-  MA_TRY(clear(j->q_grad, err));
-  MA_TRY(clear(j->k_grad, err));
-  MA_TRY(clear(j->v_grad, err));
-  MA_TRY(clear(j->probs_grad, err));
-  MA_TRY(clear(a->how->extra_key ? j->key_grad : NULL, err));
-  MA_TRY(clear(a->how->extra_value ? j->value_grad : NULL, err));
   j->room = 3 * MA_ATTENTION_BLOCK * (a->E + a->Tk);
   a->rows = ma_rows_get();
   a->n_blocks = (a->Tq + MA_ATTENTION_BLOCK - 1) / MA_ATTENTION_BLOCK;
+  MA_TRY(clear(j, err));
   MA_TRY(ma_blas_open(err));
   MA_TRY(ma_alloc_aligned((void **)&a->scratch, (size_t)j->room * (size_t)ma_threads() * sizeof(float), err));
   ma_parallel_for((size_t)(a->B * a->G), 1, go_back, j);
@@ -183,17 +187,7 @@ ma_status ma_cpu_attention_grad(ma_tensor *const *out, const ma_tensor *q, const
                                 const ma_attention_how *how, const ma_tensor *g, ma_error *err) {
   ma_status st = MA_OK;
   ma_tensor heads[4] = {{0}, {0}, {0}, {0}};
-  grad_job j = {.a = {.how = how,
-                      .q = &heads[0],
-                      .k = &heads[1],
-                      .v = &heads[2],
-                      .B = q->shape[0],
-                      .H = q->shape[2],
-                      .G = k->shape[2],
-                      .Tq = q->shape[1],
-                      .Tk = k->shape[1],
-                      .d = q->shape[3],
-                      .E = how->extra_key ? 1 : 0},
+  grad_job j = {.a = ma_attention_job_of(how, q->shape[2], q->shape[1], k, how->extra_key),
                 .g = &heads[3],
                 .q_grad = out[0],
                 .k_grad = out[1],
@@ -202,6 +196,7 @@ ma_status ma_cpu_attention_grad(ma_tensor *const *out, const ma_tensor *q, const
                 .value_grad = out[4],
                 .one = attend_back};
   const ma_tensor *in[4] = {q, k, v, g};
+  j.a.q = &heads[0], j.a.k = &heads[1], j.a.v = &heads[2];
   for (int i = 0; i < 4; i++) MA_TRY(ma_attention_as_heads(&heads[i], in[i], err));
   MA_TRY(run_back(&j, err));
 done:
@@ -214,16 +209,7 @@ ma_status ma_cpu_attention_scores_grad(ma_tensor *const *out, const ma_tensor *q
                                        ma_error *err) {
   ma_status st = MA_OK;
   ma_tensor heads[4] = {{0}, {0}, {0}, {0}};
-  grad_job j = {.a = {.how = how,
-                      .q = &heads[0],
-                      .k = &heads[1],
-                      .B = q->shape[0],
-                      .H = q->shape[2],
-                      .G = k->shape[2],
-                      .Tq = q->shape[1],
-                      .Tk = k->shape[1],
-                      .d = q->shape[3],
-                      .E = how->extra_key ? 1 : 0},
+  grad_job j = {.a = ma_attention_job_of(how, q->shape[2], q->shape[1], k, how->extra_key),
                 .g = &heads[2],
                 .scores = &heads[3],
                 .q_grad = out[0],
@@ -231,6 +217,7 @@ ma_status ma_cpu_attention_scores_grad(ma_tensor *const *out, const ma_tensor *q
                 .key_grad = out[2],
                 .one = scores_back};
   const ma_tensor *in[4] = {q, k, g, scores};
+  j.a.q = &heads[0], j.a.k = &heads[1];
   for (int i = 0; i < 4; i++) MA_TRY(ma_attention_as_heads(&heads[i], in[i], err));
   MA_TRY(run_back(&j, err));
 done:
@@ -242,22 +229,14 @@ ma_status ma_cpu_attention_mix_grad(ma_tensor *const *out, const ma_tensor *prob
                                     const ma_attention_how *how, const ma_tensor *g, ma_error *err) {
   ma_status st = MA_OK;
   ma_tensor heads[3] = {{0}, {0}, {0}};
-  grad_job j = {.a = {.how = how,
-                      .probs = &heads[0],
-                      .v = &heads[1],
-                      .B = probs->shape[0],
-                      .H = probs->shape[1],
-                      .G = v->shape[2],
-                      .Tq = probs->shape[2],
-                      .Tk = v->shape[1],
-                      .d = v->shape[3],
-                      .E = how->extra_value ? 1 : 0},
+  grad_job j = {.a = ma_attention_job_of(how, probs->shape[1], probs->shape[2], v, how->extra_value),
                 .g = &heads[2],
                 .probs_grad = out[0],
                 .v_grad = out[1],
                 .value_grad = out[2],
                 .one = shown_back};
   const ma_tensor *in[3] = {probs, v, g};
+  j.a.probs = &heads[0], j.a.v = &heads[1];
   for (int i = 0; i < 3; i++) MA_TRY(ma_attention_as_heads(&heads[i], in[i], err));
   MA_TRY(run_back(&j, err));
 done:

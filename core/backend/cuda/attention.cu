@@ -193,8 +193,7 @@ __global__ void add_parts_kernel(const ma_attention_job j, const parts p) {
 /* ---- of the host ---- */
 
 ma_status ma_attention_heads(ma_heads *out, ma_held *held, const ma_tensor *t, ma_error *err) {
-  const bool lies_well = t->dtype == MA_F32 && (t->strides[3] == 1 || t->shape[3] == 1);
-  if (lies_well) held->tensor = ma_tensor_retain(t);
+  if (t->dtype == MA_F32 && (t->strides[3] == 1 || t->shape[3] == 1)) held->tensor = ma_tensor_retain(t);
   else MA_CUDA_TRY(ma_tensor_convert(&held->tensor, t, MA_F32, err));
   *out = ma_attention_out(&held->tensor);
   return MA_OK;
@@ -233,16 +232,10 @@ ma_status ma_attention_describe(ma_attention_call *call, const ma_tensor *q, con
 ma_status ma_attention_widen(ma_attention_call *call, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
                              ma_error *err) {
   ma_attention_job &j = call->job;
-  if (!call->q.tensor.storage) MA_CUDA_TRY(ma_attention_heads(&j.q, &call->q, q, err));
-  if (!call->k.tensor.storage) MA_CUDA_TRY(ma_attention_heads(&j.k, &call->k, k, err));
-  if (v && !call->v.tensor.storage) MA_CUDA_TRY(ma_attention_heads(&j.v, &call->v, v, err));
-  return MA_OK;
-}
-
-ma_status ma_attention_prepare(ma_attention_call *call, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
-                               const ma_attention_how *how, ma_error *err) {
-  MA_CUDA_TRY(ma_attention_describe(call, q, k, how, err));
-  return ma_attention_widen(call, q, k, v, err);
+  if (call->q.tensor.storage) return MA_OK;
+  MA_CUDA_TRY(ma_attention_heads(&j.q, &call->q, q, err));
+  MA_CUDA_TRY(ma_attention_heads(&j.k, &call->k, k, err));
+  return v ? ma_attention_heads(&j.v, &call->v, v, err) : MA_OK;
 }
 
 ma_status ma_attention_prepare_mix(ma_attention_call *call, const ma_tensor *probs, const ma_tensor *v,
@@ -266,7 +259,7 @@ ma_status ma_attention_note_rows(ma_attention_call *call, ma_error *err) {
 }
 
 /* Few queries do not fill a block of 64. */
-static ma_status attend(ma_device *device, const ma_attention_job &j, ma_error *err) {
+static ma_status attend_whole(ma_device *device, const ma_attention_job &j, ma_error *err) {
   return ma_with_columns("attention", j.d, err, [&](auto columns) {
     constexpr int D = decltype(columns)::value;
     if (j.Tq <= MA_SIDE)
@@ -293,24 +286,33 @@ static ma_status attend_in_parts(ma_device *device, const ma_attention_job &j, i
   return st != MA_OK ? st : ma_launch("attention", add_parts_kernel, ma_grid_rows(device, n_rows, 128), err, j, p);
 }
 
-/* In f32, whatever the step. */
 static ma_status attend_plainly(ma_device *device, const ma_attention_job &j, ma_error *err) {
   const int n_seen = j.window > 0 ? j.window + j.Tq + KEYS : j.Tk; /* keys, at most, from the first tile on */
   const int n_parts = ((n_seen < j.Tk ? n_seen : j.Tk) + PART - 1) / PART;
-  return j.Tq <= MA_SIDE && n_parts > 1 ? attend_in_parts(device, j, n_parts, err) : attend(device, j, err);
+  if (j.Tq <= MA_SIDE && n_parts > 1) return attend_in_parts(device, j, n_parts, err);
+  return attend_whole(device, j, err);
 }
 
-ma_status ma_attention_attend(ma_tensor *out, ma_attention_call *call, const ma_tensor *q, const ma_tensor *k,
+/* Tensor cores round nothing that `step` does not: their inputs have to be of its type.  Few queries do not fill their tiles. */
+ma_status ma_attention_attend(ma_attention_call *call, ma_tensor *out, const ma_tensor *q, const ma_tensor *k,
                               const ma_tensor *v, ma_error *err) {
   ma_attention_job &j = call->job;
+  ma_device *device = ma_tensor_device(q);
   ma_held wide;
-  if (q->dtype != MA_F32 && q->dtype == j.step && j.Tq > MA_SIDE) return ma_attention_half(out, j, q, k, v, err);
-  MA_CUDA_TRY(ma_attention_widen(call, q, k, v, err));
-  if (out->dtype == MA_F32) wide.tensor = ma_tensor_retain(out);
-  else MA_CUDA_TRY(ma_tensor_new_like(&wide.tensor, out, MA_F32, err));
-  j.out = ma_attention_out(&wide.tensor);
-  MA_CUDA_TRY(attend_plainly(ma_tensor_device(q), j, err));
-  return out->dtype == MA_F32 ? MA_OK : ma_cuda_copy(out, &wide.tensor, err);
+  ma_tensor *z = out;
+  const bool is_half = j.step != MA_F32 && q->dtype == j.step && j.Tq > MA_SIDE;
+  if (out->dtype != MA_F32 && !(is_half && ma_attention_half_stores(out, j.step))) {
+    MA_CUDA_TRY(ma_tensor_new_like(&wide.tensor, out, MA_F32, err));
+    z = &wide.tensor;
+  }
+  if (z->dtype == MA_F32) j.out = ma_attention_out(z);
+  if (is_half) {
+    MA_CUDA_TRY(ma_attention_half(device, j, z, q, k, v, err));
+  } else {
+    MA_CUDA_TRY(ma_attention_widen(call, q, k, v, err));
+    MA_CUDA_TRY(attend_plainly(device, j, err));
+  }
+  return z == out ? MA_OK : ma_cuda_copy(out, z, err);
 }
 
 /* ---- the operation ---- */
@@ -319,5 +321,5 @@ ma_status ma_cuda_attention(ma_tensor *out, const ma_tensor *q, const ma_tensor 
                             const ma_attention_how *how, ma_error *err) {
   ma_attention_call call(ma_tensor_device(q));
   MA_CUDA_TRY(ma_attention_describe(&call, q, k, how, err));
-  return ma_attention_attend(out, &call, q, k, v, err);
+  return ma_attention_attend(&call, out, q, k, v, err);
 }

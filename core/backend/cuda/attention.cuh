@@ -258,7 +258,7 @@ __device__ inline void ma_mix_extra(float (&o)[R][D / 16], const float (&p)[R], 
 
 /* ---- of the host ---- */
 
-/* Heads that lie as kernels read them, and slopes on the device, for the time of a call. */
+/* A call, and what it holds on to: heads that lie as kernels read them, slopes on the device. */
 struct ma_attention_call {
   ma_attention_job job{};
   ma_held q, k, v;
@@ -266,31 +266,30 @@ struct ma_attention_call {
   explicit ma_attention_call(ma_device *device) : slopes(device), stats(device) {}
 };
 
-/* A tensor's f32 where they lie, or in a copy with columns next to each other. */
+/* A tensor's numbers where they lie, or in a copy in f32 with columns next to each other. */
 ma_status ma_attention_heads(ma_heads *out, ma_held *held, const ma_tensor *t, ma_error *err);
 /* The same of [B H T S]. */
 ma_status ma_attention_rows(ma_heads *out, ma_held *held, const ma_tensor *t, ma_error *err);
 ma_heads ma_attention_out(const ma_tensor *t);
-/* All of a call but its tensors; of these, q, k and v (which may be null), which `widen` does not do twice; and both. */
+/* All of a call but the tensors' numbers: sizes, slopes, the extra key and value. */
 ma_status ma_attention_describe(ma_attention_call *call, const ma_tensor *q, const ma_tensor *k,
                                 const ma_attention_how *how, ma_error *err);
+/* Queries, keys and values as f32, unless the call has them already; v may be null. */
 ma_status ma_attention_widen(ma_attention_call *call, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
                              ma_error *err);
-ma_status ma_attention_prepare(ma_attention_call *call, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
-                               const ma_attention_how *how, ma_error *err);
-
-/* The same of attention_mix: v, and the extra value. */
+/* Both of attention_mix: sizes, v, and the extra value. */
 ma_status ma_attention_prepare_mix(ma_attention_call *call, const ma_tensor *probs, const ma_tensor *v,
                                    const ma_attention_how *how, ma_error *err);
 /* Makes room for most and inverse. */
 ma_status ma_attention_note_rows(ma_attention_call *call, ma_error *err);
-/* attention's kernels, for a call that has been described: fill out, and most and inverse where they are there. */
-ma_status ma_attention_attend(ma_tensor *out, ma_attention_call *call, const ma_tensor *q, const ma_tensor *k,
+/* attention's kernels, of a call that is described: fill out, of any float type, and most and inverse where they are there. */
+ma_status ma_attention_attend(ma_attention_call *call, ma_tensor *out, const ma_tensor *q, const ma_tensor *k,
                               const ma_tensor *v, ma_error *err);
 
-/* The same on tensor cores, for queries, keys and values of the 16-bit type of `step`. */
-ma_status ma_attention_half(ma_tensor *out, const ma_attention_job &job, const ma_tensor *q, const ma_tensor *k,
-                            const ma_tensor *v, ma_error *err);
+/* The same on tensor cores: q, k, v are of the type of `step`, 16 bits, and out is f32 or one that this can store to. */
+ma_status ma_attention_half(ma_device *device, const ma_attention_job &job, const ma_tensor *out, const ma_tensor *q,
+                            const ma_tensor *k, const ma_tensor *v, ma_error *err);
+bool ma_attention_half_stores(const ma_tensor *out, ma_dtype step);
 
 /* Calls f with the number of columns that tiles for heads of d dims have, as a type. */
 template <int N>

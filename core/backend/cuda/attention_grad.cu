@@ -175,11 +175,11 @@ ma_status ma_cuda_attention_grad(ma_tensor *const *out, const ma_tensor *q, cons
   ma_held z, held_g;
   ma_scratch rows(device);
   grad_job j{};
-  MA_CUDA_TRY(ma_attention_prepare(&call, q, k, v, how, err));
+  MA_CUDA_TRY(ma_attention_describe(&call, q, k, how, err));
   MA_CUDA_TRY(ma_attention_note_rows(&call, err));
   MA_CUDA_TRY(ma_attention_heads(&j.g, &held_g, g, err));
   MA_CUDA_TRY(ma_tensor_new_like(&z.tensor, q, MA_F32, err));
-  MA_CUDA_TRY(ma_attention_attend(&z.tensor, &call, q, k, v, err));
+  MA_CUDA_TRY(ma_attention_attend(&call, &z.tensor, q, k, v, err));
 
   const int64_t n_rows = int64_t{call.job.B} * call.job.H * call.job.Tq;
   MA_CUDA_TRY(rows.take(static_cast<size_t>(3 * n_rows) * sizeof(float), err));

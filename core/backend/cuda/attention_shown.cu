@@ -85,7 +85,8 @@ ma_status ma_cuda_attention_scores(ma_tensor *out, const ma_tensor *q, const ma_
                                    ma_error *err) {
   ma_device *device = ma_tensor_device(q);
   ma_attention_call call(device);
-  MA_CUDA_TRY(ma_attention_prepare(&call, q, k, nullptr, how, err));
+  MA_CUDA_TRY(ma_attention_describe(&call, q, k, how, err));
+  MA_CUDA_TRY(ma_attention_widen(&call, q, k, nullptr, err));
   ma_attention_job &j = call.job;
   j.out = ma_attention_out(out);
   std::swap(j.out.row, j.out.head);

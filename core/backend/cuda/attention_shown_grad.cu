@@ -154,7 +154,8 @@ ma_status ma_cuda_attention_scores_grad(ma_tensor *const *out, const ma_tensor *
   ma_scratch rows(device);
   score_grads shown;
   ma_extra_rows extra{};
-  MA_CUDA_TRY(ma_attention_prepare(&call, q, k, nullptr, how, err));
+  MA_CUDA_TRY(ma_attention_describe(&call, q, k, how, err));
+  MA_CUDA_TRY(ma_attention_widen(&call, q, k, nullptr, err));
   MA_CUDA_TRY(ma_attention_rows(&shown.scores, &held_scores, scores, err));
   MA_CUDA_TRY(ma_attention_rows(&shown.g, &held_g, g, err));
   ma_attention_job to_q = call.job, to_k = call.job;

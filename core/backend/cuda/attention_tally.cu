@@ -178,7 +178,7 @@ ma_status ma_cuda_attention_and_tally(ma_tensor *out, ma_tensor *received, ma_te
   ma_attention_call call(device);
   MA_CUDA_TRY(ma_attention_describe(&call, q, k, how, err));
   MA_CUDA_TRY(ma_attention_note_rows(&call, err));
-  MA_CUDA_TRY(ma_attention_attend(out, &call, q, k, v, err));
+  MA_CUDA_TRY(ma_attention_attend(&call, out, q, k, v, err));
   MA_CUDA_TRY(ma_attention_widen(&call, q, k, nullptr, err));
   return tally_again(device, call.job, received, entropy, err);
 }

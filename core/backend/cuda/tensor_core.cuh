@@ -1,5 +1,5 @@
-/* The tensor cores' product of 16-bit matrices, copies to shared memory that go on while a kernel computes (both from sm_80 on), and
- * pairs of 16-bit numbers as the former takes them. */
+/* The tensor cores' product of 16-bit matrices, loads of its right operand from rows, copies to shared memory that go on while a
+ * kernel computes (all from sm_80 on), and pairs of 16-bit numbers as the first takes them. */
 #ifndef MASSACT_BACKEND_CUDA_TENSOR_CORE_CUH
 #define MASSACT_BACKEND_CUDA_TENSOR_CORE_CUH
 
@@ -46,16 +46,37 @@ void ma_multiply_add(T, float (&c)[4], const uint32_t (&a)[4], const uint32_t (&
 }
 #endif
 
+/* Right operands of two products, from 16 rows of 16 columns in shared memory: b of columns 0 - 7, and of columns 8 - 15.  `row` is
+ * 8 numbers, 16-byte aligned, that the lane points out to its warp: of row lane % 16, from column lane / 16 * 8 on (PTX ISA,
+ * "ldmatrix"). */
+__device__ inline void ma_load_columns(uint32_t (&b)[2][2], const uint16_t *row) {
+#ifdef __CUDACC__
+  const unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(b[0][0]), "=r"(b[0][1]), "=r"(b[1][0]), "=r"(b[1][1])
+               : "r"(at)
+               : "memory");
+#else
+  const uint16_t *rows[32];
+  ma_emulation_gather(0xFFFFFFFFu, &row, rows, sizeof row);
+  const int column = ma_emulation_lane() / 4, first = ma_emulation_lane() % 4 * 2;
+  for (int i = 0; i < 4; i++) {
+    const uint16_t low = rows[i * 8 + first][column], high = rows[i * 8 + first + 1][column];
+    b[i / 2][i % 2] = static_cast<uint32_t>(low) | static_cast<uint32_t>(high) << 16;
+  }
+#endif
+}
+
 /* ---- copies ---- */
 
-/* 16 bytes, aligned, from global to shared memory; zeros where `is_there` is false, and `from` is not read. */
+/* 16 bytes, aligned, from global to shared memory; zeros unless `is_there`: then nothing is read. */
 __device__ inline void ma_copy_async(void *to, const void *from, bool is_there) {
 #ifdef __CUDACC__
   const unsigned at = static_cast<unsigned>(__cvta_generic_to_shared(to));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(is_there ? 16 : 0) : "memory");
 #else
-  static const unsigned char zeros[16] = {};
-  ma_emulation_copy_later(to, is_there ? from : zeros, 16);
+  static const uint16_t zeros[8] = {};
+  ma_emulation_copy_later(to, is_there ? from : zeros, sizeof zeros);
 #endif
 }
 
