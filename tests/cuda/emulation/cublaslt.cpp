@@ -1,6 +1,8 @@
 /* Products on the host, from the descriptions that cuBLASLt would get; what it would not take is refused. */
 #include "cublasLt.h"
 
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <initializer_list>
 #include <new>
@@ -111,6 +113,13 @@ static uint64_t mark_of(const cublasLtMatmulDescOpaque &desc, const cublasLtMatr
   return mark;
 }
 
+/* What a kernel does not look at before it runs. */
+static void must(bool is_so, const char *what) {
+  if (is_so) return;
+  fprintf(stderr, "emulated device: cublasLtMatmul: %s\n", what);
+  abort();
+}
+
 extern "C" {
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle) {
@@ -207,14 +216,14 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
   const void *const matrices[] = {a, b, c, d};
   const bool has_bias = desc->epilogue == CUBLASLT_EPILOGUE_BIAS;
   if (!fits(*desc, *of_a, *of_b, *of_d) || c != d) return CUBLAS_STATUS_NOT_SUPPORTED;
-  if (algo->data[5] != mark_of(*desc, *of_a, *of_b, *of_d)) return CUBLAS_STATUS_INVALID_VALUE;
+  must(algo->data[5] == mark_of(*desc, *of_a, *of_b, *of_d), "the kernel was chosen for another product");
   if (has_bias) {
     ma_emulation_check_pointer("cublasLtMatmul", desc->bias);
-    if (alignment_of(desc->bias) < algo->data[4]) return CUBLAS_STATUS_INVALID_VALUE;
+    must(alignment_of(desc->bias) >= algo->data[4], "the bias is less aligned than the kernel takes it to be");
   }
   for (int i = 0; i < 4; i++) {
     ma_emulation_check_pointer("cublasLtMatmul", matrices[i]);
-    if (reinterpret_cast<uintptr_t>(matrices[i]) % algo->data[i] != 0) return CUBLAS_STATUS_INVALID_VALUE;
+    must(alignment_of(matrices[i]) >= algo->data[i], "a matrix is less aligned than was promised");
   }
   float by, plus;
   std::memcpy(&by, alpha, sizeof by);
