@@ -124,8 +124,8 @@ ma_status ma_attention_grad(ma_tensor *const *out, const ma_tensor *q, const ma_
                             const ma_attention_how *how, const ma_tensor *g, ma_error *err) {
   ma_op op = ma_op_begin("attention_grad", out[0], err);
   ma_status st = MA_OK;
-  MA_TRY(check_f32_pair(&op, q, k));
-  MA_TRY(check_f32_pair(&op, q, v));
+  MA_TRY(check_pair(&op, q, k));
+  MA_TRY(check_pair(&op, q, v));
   MA_TRY(ma_op_plain(&op, g));
   if (!ma_tensor_same_shape(q, g) || g->dtype != MA_F32) MA_TRY(ma_op_misfit(&op, q, g));
   MA_TRY(check_shares(&op, out, (const ma_tensor *const[]){q, k, v, NULL, NULL}, 5));
@@ -134,29 +134,20 @@ done:
   return st;
 }
 
-/* An input that may have been kept in 16 bits, as f32. */
-static ma_status as_f32(ma_tensor *out, const ma_tensor *t, ma_error *err) {
-  if (t->dtype != MA_F32) return ma_tensor_convert(out, t, MA_F32, err);
-  *out = ma_tensor_retain(t);
-  return MA_OK;
-}
-
 static ma_status attention_back(ma_node *node, const ma_tensor *g, ma_error *err) {
   ma_status st = MA_OK;
   ma_attention_how how = how_of(node);
-  ma_tensor wide[3] = {{0}, {0}, {0}}, made[5] = {{0}, {0}, {0}, {0}, {0}};
-  const ma_tensor *q = &wide[0], *k = &wide[1], *v = &wide[2];
+  const ma_tensor *q = ma_node_input(node, Q), *k = ma_node_input(node, K), *v = ma_node_input(node, V);
+  ma_tensor made[5] = {{0}, {0}, {0}, {0}, {0}};
   ma_tensor *shares[5] = {&made[0], &made[1], &made[2], NULL, NULL};
-  for (int i = 0; i < 3; i++) {
-    MA_TRY(as_f32(&wide[i], ma_node_input(node, (int[]){Q, K, V}[i]), err));
-    MA_TRY(ma_tensor_new_like(&made[i], &wide[i], MA_F32, err));
-  }
+  MA_TRY(ma_tensor_new_like(&made[0], q, MA_F32, err));
+  MA_TRY(ma_tensor_new_like(&made[1], k, MA_F32, err));
+  MA_TRY(ma_tensor_new_like(&made[2], v, MA_F32, err));
   MA_TRY(make_extra(&made[3], &shares[3], how.extra_key, q->shape[0], err));
   MA_TRY(make_extra(&made[4], &shares[4], how.extra_value, q->shape[0], err));
   MA_TRY(ma_attention_grad(shares, q, k, v, &how, g, err));
   MA_TRY(give_all(node, shares, (const int[]){Q, K, V, EXTRA_KEY, EXTRA_VALUE}, 5, err));
 done:
-  for (int i = 0; i < 3; i++) ma_tensor_release(&wide[i]);
   for (int i = 0; i < 5; i++) ma_tensor_release(&made[i]);
   return st;
 }

@@ -5,15 +5,6 @@
 
 namespace {
 
-/* What the kernels need besides the call. */
-struct grad_job {
-  ma_attention_job a;
-  ma_heads g;   /* of z */
-  float *delta; /* [B H Tq] sum of p dp over each row, which is g z */
-  ma_extra_rows extra;
-  ma_heads q_grad, k_grad, v_grad;
-};
-
 /* Sizes of tiles for heads of up to D dims: two own ones, two others, and one of probabilities. */
 template <int D>
 struct tiles {
@@ -23,7 +14,7 @@ struct tiles {
 };
 
 /* Of a row of the extra key's column: 16 threads a row.  Notes the row's delta too. */
-__global__ void rows_kernel(const grad_job j) {
+__global__ void rows_kernel(const ma_attention_grad_job j) {
   const ma_attention_job &a = j.a;
   const int64_t n_rows = int64_t{a.B} * a.H * a.Tq, i = int64_t{blockIdx.x} * MA_SIDE + ma_tile_y(),
                 row = i < n_rows ? i : 0;
@@ -43,16 +34,8 @@ __global__ void rows_kernel(const grad_job j) {
   if (a.E) j.extra.p[row] = p, j.extra.s_grad[row] = s_grad;
 }
 
-/* The gradient of a raw score, from the score (which becomes its probability) and the gradient of the probability. */
-__device__ float score_grad(const ma_attention_job &a, float &s, float p_grad, float slope, int query, int key,
-                            float most, float inverse, float delta) {
-  const float softened = ma_soften(a, s);
-  s = ma_probability(a, ma_biased(a, softened, slope, query, key), most, inverse);
-  return s == 0 ? 0 : ma_score_slope(a, softened) * (s * (p_grad - delta));
-}
-
 template <int D>
-__global__ void __launch_bounds__(MA_TILE_THREADS, D <= 64 ? 2 : 1) q_kernel(const grad_job j) {
+__global__ void __launch_bounds__(MA_TILE_THREADS, D <= 64 ? 2 : 1) q_kernel(const ma_attention_grad_job j) {
   using size = tiles<D>;
   MA_SHARED_BYTES(bytes);
   float *q = reinterpret_cast<float *>(bytes), *g = q + size::ROWS, *k = g + size::ROWS, *v = k + size::ROWS,
@@ -81,8 +64,8 @@ __global__ void __launch_bounds__(MA_TILE_THREADS, D <= 64 ? 2 : 1) q_kernel(con
     ma_dot_tiles<size::R, size::C, D>(s, q, k, a.d);
     ma_dot_tiles<size::R, size::C, D>(s_grad, g, v, a.d);
     MA_UNROLL for (int i = 0; i < size::R; i++) MA_UNROLL for (int c = 0; c < size::C; c++) s_grad[i][c] =
-        score_grad(a, s[i][c], s_grad[i][c], slope, own.first + ma_tile_y() * size::R + i,
-                   key + c * MA_SIDE + ma_tile_x(), most[i], inverse[i], delta[i]);
+        ma_score_grad(a, s[i][c], s_grad[i][c], slope, own.first + ma_tile_y() * size::R + i,
+                      key + c * MA_SIDE + ma_tile_x(), most[i], inverse[i], delta[i]);
     ma_put_tile(tile, s_grad);
     __syncwarp();
     ma_mix_tiles<size::R, size::C, D>(o, tile, k, n);
@@ -91,7 +74,7 @@ __global__ void __launch_bounds__(MA_TILE_THREADS, D <= 64 ? 2 : 1) q_kernel(con
 }
 
 template <int D>
-__global__ void __launch_bounds__(MA_TILE_THREADS) kv_kernel(const grad_job j) {
+__global__ void __launch_bounds__(MA_TILE_THREADS) kv_kernel(const ma_attention_grad_job j) {
   using size = tiles<D>;
   MA_SHARED_BYTES(bytes);
   float *k = reinterpret_cast<float *>(bytes), *v = k + size::ROWS, *q = v + size::ROWS, *g = q + size::ROWS,
@@ -121,8 +104,8 @@ __global__ void __launch_bounds__(MA_TILE_THREADS) kv_kernel(const grad_job j) {
         const int64_t row = ma_row_of(a, own.b, h, query + (other < n ? other : 0));
         const float most = a.most[row], inverse = a.inverse[row], delta = j.delta[row];
         MA_UNROLL for (int i = 0; i < size::R; i++) s_grad[i][c] =
-            score_grad(a, s[i][c], s_grad[i][c], slope, query + other, own.first + ma_tile_y() * size::R + i, most,
-                       inverse, delta);
+            ma_score_grad(a, s[i][c], s_grad[i][c], slope, query + other, own.first + ma_tile_y() * size::R + i, most,
+                          inverse, delta);
       }
       ma_put_tile(tile, s);
       __syncwarp();
@@ -168,18 +151,32 @@ ma_status ma_attention_extra_grad(ma_tensor *out, const ma_attention_job &job, c
   });
 }
 
+static ma_status go_back(ma_device *device, const ma_attention_grad_job &j, ma_error *err) {
+  return ma_with_columns("attention_grad", j.a.d, err, [&](auto columns) {
+    constexpr int D = decltype(columns)::value;
+    using size = tiles<D>;
+    MA_CUDA_TRY(ma_launch("attention_grad", q_kernel<D>,
+                          ma_grid_tiles<size::R>(device, j.a, j.a.H, j.a.Tq, size::FLOATS), err, j));
+    return ma_launch("attention_grad", kv_kernel<D>, ma_grid_tiles<size::R>(device, j.a, j.a.G, j.a.Tk, size::FLOATS),
+                     err, j);
+  });
+}
+
 ma_status ma_cuda_attention_grad(ma_tensor *const *out, const ma_tensor *q, const ma_tensor *k, const ma_tensor *v,
                                  const ma_attention_how *how, const ma_tensor *g, ma_error *err) {
   ma_device *device = ma_tensor_device(q);
   ma_attention_call call(device);
   ma_held z, held_g;
   ma_scratch rows(device);
-  grad_job j{};
+  ma_attention_grad_job j{};
+  const bool is_half = ma_attention_half_goes_back(q, how->step);
   MA_CUDA_TRY(ma_attention_describe(&call, q, k, how, err));
   MA_CUDA_TRY(ma_attention_note_rows(&call, err));
   MA_CUDA_TRY(ma_attention_heads(&j.g, &held_g, g, err));
   MA_CUDA_TRY(ma_tensor_new_like(&z.tensor, q, MA_F32, err));
   MA_CUDA_TRY(ma_attention_attend(&call, &z.tensor, q, k, v, err));
+  if (!is_half || how->extra_key) MA_CUDA_TRY(ma_attention_widen(&call, q, k, v, err));
+  call.job.out = ma_attention_out(&z.tensor);
 
   const int64_t n_rows = int64_t{call.job.B} * call.job.H * call.job.Tq;
   MA_CUDA_TRY(rows.take(static_cast<size_t>(3 * n_rows) * sizeof(float), err));
@@ -192,12 +189,5 @@ ma_status ma_cuda_attention_grad(ma_tensor *const *out, const ma_tensor *q, cons
     MA_CUDA_TRY(ma_attention_extra_grad(out[3], j.a, ma_extra_column(j.a, j.extra.s_grad), j.a.q, err));
   if (how->extra_value && out[4])
     MA_CUDA_TRY(ma_attention_extra_grad(out[4], j.a, ma_extra_column(j.a, j.extra.p), j.g, err));
-  return ma_with_columns("attention_grad", j.a.d, err, [&](auto columns) {
-    constexpr int D = decltype(columns)::value;
-    using size = tiles<D>;
-    MA_CUDA_TRY(ma_launch("attention_grad", q_kernel<D>,
-                          ma_grid_tiles<size::R>(device, j.a, j.a.H, j.a.Tq, size::FLOATS), err, j));
-    return ma_launch("attention_grad", kv_kernel<D>, ma_grid_tiles<size::R>(device, j.a, j.a.G, j.a.Tk, size::FLOATS),
-                     err, j);
-  });
+  return is_half ? ma_attention_half_grad(j, q, k, v, g, err) : go_back(device, j, err);
 }

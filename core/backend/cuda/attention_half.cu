@@ -5,112 +5,32 @@
  * A warp has 16 queries; its product with a tile of keys is, as it lies in registers, the left operand of the product with the
  * values (Dao 2023, section 3.3).  The sum of a row has to be known before its probabilities can be rounded: keys are gone through
  * twice. */
-#include "backend/cuda/attention.cuh"
-#include "backend/cuda/tensor_core.cuh"
+#include "backend/cuda/attention_half.cuh"
 
 namespace {
 
-constexpr int WARPS = 4, THREADS = WARPS * 32, QUERIES = WARPS * 16, KEYS = 64, KEY_TILES = KEYS / 8;
-constexpr int EIGHT = 8, DEPTH = 16; /* numbers of a copy, and columns of a step of a product */
-
-/* ---- a call ---- */
-
-/* Rows of heads, [B T H columns], columns next to each other. */
-struct half_rows {
-  uint16_t *data;
-  int64_t batch, row, head;
-  __device__ uint16_t *at(int b, int64_t t, int h) const { return data + b * batch + t * row + h * head; }
-};
-
 struct half_job {
   ma_attention_job a;
-  half_rows q, k, v; /* every 8 numbers aligned */
-  half_rows out;     /* every 2 numbers aligned; without data a.out is written to */
-  int columns;       /* of q, k and v: a.d, or more up to a multiple of DEPTH, which are 0 */
+  ma_half_rows q, k, v; /* every 8 numbers aligned */
+  ma_half_rows out;     /* every 2 numbers aligned; without data a.out is written to */
+  int columns;          /* of q, k and v: a.d, or more up to a multiple of MA_DEPTH, which are 0 */
 };
 
-half_rows rows_of(const ma_tensor *t) {
-  return {static_cast<uint16_t *>(ma_tensor_data(t)), t->strides[0], t->strides[1], t->strides[2]};
-}
-
-/* Whether rows lie in groups of `n` numbers that are aligned as a whole. */
-bool is_aligned(const ma_tensor *t, int n) {
-  bool is = t->strides[3] == 1 && t->shape[3] % n == 0 &&
-            reinterpret_cast<uintptr_t>(ma_tensor_data(t)) % (static_cast<size_t>(n) * sizeof(uint16_t)) == 0;
-  for (int i = 0; i < 3; i++) is = is && (t->shape[i] == 1 || t->strides[i] % n == 0);
-  return is;
-}
-
-/* `t` where it lies, or a copy with zeros up to whole columns. */
-ma_status lay_out(half_rows *out, ma_held *held, const ma_tensor *t, int columns, ma_error *err) {
-  ma_held part;
-  if (columns == t->shape[3] && is_aligned(t, EIGHT)) {
-    *out = rows_of(t);
-    return MA_OK;
-  }
-  const int64_t shape[4] = {t->shape[0], t->shape[1], t->shape[2], columns};
-  MA_CUDA_TRY(ma_tensor_new(&held->tensor, ma_tensor_device(t), t->dtype, 4, shape, err));
-  if (columns > t->shape[3]) MA_CUDA_TRY(ma_cuda_fill(&held->tensor, 0, err));
-  MA_CUDA_TRY(ma_tensor_narrow(&part.tensor, &held->tensor, 3, 0, t->shape[3], err));
-  *out = rows_of(&held->tensor);
-  return ma_cuda_copy(&part.tensor, t, err);
-}
-
-/* ---- attending ---- */
-
-/* Shared memory, in 16-bit numbers; rows are 16 bytes longer than they need be, so that the 8 rows that a warp reads from meet in
- * no bank. */
+/* Shared memory, in 16-bit numbers. */
 template <int D>
 struct place {
-  static constexpr int STEP = D + 8;
-  static constexpr int Q = 0, K = Q + QUERIES * STEP, V = K + KEYS * STEP, HALVES = V + KEYS * STEP;
+  static constexpr int Q = 0, K = Q + MA_HALF_TILE<D>, V = K + MA_HALF_TILE<D>, HALVES = V + MA_HALF_TILE<D>;
 };
-
-/* N rows, of which the first n_rows are there; the rest is 0, since 0 times what memory held before may be NaN.  To be read when
- * ma_copy_wait and a barrier have passed. */
-template <int N, int D>
-__device__ void fetch(uint16_t *to, const uint16_t *from, int64_t row, int n_rows, int n_columns) {
-  const int eights = n_columns / EIGHT;
-  for (int i = static_cast<int>(threadIdx.x); i < N * eights; i += THREADS) {
-    const int r = i / eights, c = i % eights * EIGHT;
-    ma_copy_async(to + r * place<D>::STEP + c, from + (r < n_rows ? r * row : 0) + c, r < n_rows);
-  }
-}
-
-/* A lane's part of the tiles of its warp: rows g and g + 8; columns 2 t and 2 t + 1 of every 8. */
-struct lane_of {
-  int warp, lane, g, t;
-};
-__device__ lane_of this_lane() {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  return {static_cast<int>(threadIdx.x) / 32, lane, lane / 4, lane % 4};
-}
-
-__device__ void load_a(uint32_t (&a)[4], const uint16_t *at, int step) {
-  a[0] = ma_pair_at(at), a[1] = ma_pair_at(at + 8 * step), a[2] = ma_pair_at(at + 8),
-  a[3] = ma_pair_at(at + 8 * step + 8);
-}
-__device__ void load_b(uint32_t (&b)[2], const uint16_t *at) { b[0] = ma_pair_at(at), b[1] = ma_pair_at(at + 8); }
 
 /* Scores, rounded and biased, of a warp's queries with a tile of keys. */
 template <typename T, int D>
-__device__ void score(float (&s)[KEY_TILES][4], const half_job &j, const ma_own &own, const uint16_t *memory,
+__device__ void score(float (&s)[MA_HALF_TILES][4], const half_job &j, const ma_own &own, const uint16_t *memory,
                       int first_key) {
-  const lane_of me = this_lane();
+  const ma_lane me = ma_this_lane();
   const ma_attention_job &a = j.a;
   const float slope = ma_slope(a, own.h), inner = a.softcap == 0 ? 0 : 1.0f / a.softcap;
-  const uint16_t *q = memory + place<D>::Q + (me.warp * 16 + me.g) * place<D>::STEP + 2 * me.t;
-  const uint16_t *k = memory + place<D>::K + me.g * place<D>::STEP + 2 * me.t;
-  MA_UNROLL for (int n = 0; n < KEY_TILES; n++) MA_UNROLL for (int i = 0; i < 4; i++) s[n][i] = 0;
-  for (int e = 0; e < j.columns; e += DEPTH) {
-    uint32_t left[4], right[2];
-    load_a(left, q + e, place<D>::STEP);
-    MA_UNROLL for (int n = 0; n < KEY_TILES; n++) {
-      load_b(right, k + n * 8 * place<D>::STEP + e);
-      ma_multiply_add(T(), s[n], left, right);
-    }
-  }
-  MA_UNROLL for (int n = 0; n < KEY_TILES; n++) {
+  ma_half_dot<T, D>(s, memory + place<D>::Q, memory + place<D>::K, j.columns);
+  MA_UNROLL for (int n = 0; n < MA_HALF_TILES; n++) {
     MA_UNROLL for (int i = 0; i < 4; i += 2) {
       float &low = s[n][i], &high = s[n][i + 1];
       const int query = own.first + me.warp * 16 + me.g + i / 2 * 8, key = first_key + n * 8 + 2 * me.t;
@@ -141,38 +61,16 @@ __device__ float over_lanes(float x, F combine) {
 __device__ float quick_weight(float score, float most) { return most == -INFINITY ? 0 : __expf(score - most); }
 
 /* Takes a tile's scores into the largest score and the sum of a lane's two rows. */
-__device__ void take_in(float (&most)[2], float (&sum)[2], const float (&s)[KEY_TILES][4]) {
+__device__ void take_in(float (&most)[2], float (&sum)[2], const float (&s)[MA_HALF_TILES][4]) {
   MA_UNROLL for (int r = 0; r < 2; r++) {
     float larger = most[r], more = 0;
-    MA_UNROLL for (int n = 0; n < KEY_TILES; n++) larger =
+    MA_UNROLL for (int n = 0; n < MA_HALF_TILES; n++) larger =
         ma_larger()(ma_larger()(larger, s[n][2 * r]), s[n][2 * r + 1]);
     larger = over_lanes(larger, ma_larger());
-    MA_UNROLL for (int n = 0; n < KEY_TILES; n++) more +=
+    MA_UNROLL for (int n = 0; n < MA_HALF_TILES; n++) more +=
         quick_weight(s[n][2 * r], larger) + quick_weight(s[n][2 * r + 1], larger);
     sum[r] = sum[r] * quick_weight(most[r], larger) + over_lanes(more, ma_add());
     most[r] = larger;
-  }
-}
-
-/* o += p v, p from scores. */
-template <typename T, int D>
-__device__ void mix(float (&o)[D / 8][4], const float (&s)[KEY_TILES][4], const float (&most)[2],
-                    const float (&inverse)[2], const uint16_t *memory, int columns) {
-  const lane_of me = this_lane();
-  const uint16_t *v = memory + place<D>::V + me.lane % 16 * place<D>::STEP + me.lane / 16 * EIGHT;
-  MA_UNROLL for (int n = 0; n < KEY_TILES; n += 2) {
-    uint32_t p[4], right[2][2];
-    MA_UNROLL for (int i = 0; i < 4; i++) {
-      const float *pair = &s[n + i / 2][i % 2 * 2];
-      p[i] = ma_pair_of(T(), quick_weight(pair[0], most[i % 2]) * inverse[i % 2],
-                        quick_weight(pair[1], most[i % 2]) * inverse[i % 2]);
-    }
-    MA_UNROLL for (int e = 0; e < D / 8; e += 2) {
-      if (e * 8 >= columns) break;
-      ma_load_columns(right, v + n * 8 * place<D>::STEP + e * 8);
-      ma_multiply_add(T(), o[e], p, right[0]);
-      ma_multiply_add(T(), o[e + 1], p, right[1]);
-    }
   }
 }
 
@@ -182,7 +80,7 @@ __device__ float score_extra(const half_job &j, const ma_own &own, int query) {
   const float *key = j.a.extra_key + static_cast<int64_t>(own.h) * j.a.d;
   const uint16_t *row = j.q.at(own.b, query < j.a.Tq ? query : 0, own.h);
   float sum = 0;
-  for (int e = this_lane().t; e < j.a.d; e += 4) sum += ma_to_f32(T{row[e]}) * key[e];
+  for (int e = ma_this_lane().t; e < j.a.d; e += 4) sum += ma_to_f32(T{row[e]}) * key[e];
   return ma_soften(j.a, over_lanes(sum, ma_add()));
 }
 
@@ -200,16 +98,17 @@ __device__ void put(const half_job &j, int b, int h, int query, int column, floa
 }
 
 template <typename T, int D>
-__global__ void __launch_bounds__(THREADS, D <= 128 ? 3 : 2) half_kernel(const half_job j) {
+__global__ void __launch_bounds__(MA_HALF_THREADS, D <= 128 ? 3 : 2) half_kernel(const half_job j) {
   MA_SHARED_BYTES(bytes);
   uint16_t *memory = reinterpret_cast<uint16_t *>(bytes);
   const ma_attention_job &a = j.a;
-  const lane_of me = this_lane();
-  const ma_own own = ma_locate<QUERIES / MA_SIDE, true>(a, a.H, a.Tq);
+  const ma_lane me = ma_this_lane();
+  const ma_own own = ma_locate<MA_HALF_ROWS / MA_SIDE, true>(a, a.H, a.Tq);
   const ma_range keys = ma_keys_of(a, own.first, own.n);
-  const int first = keys.low / KEYS * KEYS, group = ma_group(a, own.h), row = own.first + me.warp * 16 + me.g;
+  const int first = keys.low / MA_HALF_ROWS * MA_HALF_ROWS, group = ma_group(a, own.h),
+            row = own.first + me.warp * 16 + me.g;
   float most[2], sum[2], extra[2], o[D / 8][4];
-  fetch<QUERIES, D>(memory + place<D>::Q, j.q.at(own.b, own.first, own.h), j.q.row, own.n, j.columns);
+  ma_half_fetch<MA_HALF_ROWS, D>(memory + place<D>::Q, j.q.at(own.b, own.first, own.h), j.q.row, own.n, j.columns);
   MA_UNROLL for (int r = 0; r < 2; r++) {
     extra[r] = a.E ? score_extra<T>(j, own, row + 8 * r) : -INFINITY;
     most[r] = extra[r];
@@ -228,19 +127,24 @@ __global__ void __launch_bounds__(THREADS, D <= 128 ? 3 : 2) half_kernel(const h
         }
       }
     }
-    fetch<KEYS, D>(memory + place<D>::K, j.k.at(own.b, first, group), j.k.row, keys.high - first, j.columns);
-    for (int key = first; key < keys.high; key += KEYS) {
-      float s[KEY_TILES][4];
+    ma_half_fetch<MA_HALF_ROWS, D>(memory + place<D>::K, j.k.at(own.b, first, group), j.k.row, keys.high - first,
+                                   j.columns);
+    for (int key = first; key < keys.high; key += MA_HALF_ROWS) {
+      float s[MA_HALF_TILES][4];
       ma_copy_wait();
       __syncthreads(); /* the keys are there, and nobody reads values any more */
-      if (mixes) fetch<KEYS, D>(memory + place<D>::V, j.v.at(own.b, key, group), j.v.row, keys.high - key, j.columns);
+      if (mixes)
+        ma_half_fetch<MA_HALF_ROWS, D>(memory + place<D>::V, j.v.at(own.b, key, group), j.v.row, keys.high - key,
+                                       j.columns);
       score<T, D>(s, j, own, memory, key);
       ma_copy_wait();
       __syncthreads(); /* the values are there, and nobody reads keys any more */
-      if (key + KEYS < keys.high)
-        fetch<KEYS, D>(memory + place<D>::K, j.k.at(own.b, key + KEYS, group), j.k.row, keys.high - key - KEYS,
-                       j.columns);
-      if (mixes) mix<T, D>(o, s, most, sum, memory, j.columns);
+      if (key + MA_HALF_ROWS < keys.high)
+        ma_half_fetch<MA_HALF_ROWS, D>(memory + place<D>::K, j.k.at(own.b, key + MA_HALF_ROWS, group), j.k.row,
+                                       keys.high - key - MA_HALF_ROWS, j.columns);
+      if (mixes)
+        ma_half_mix<T, D>(o, memory + place<D>::V, j.columns,
+                          [&](int n, int i) { return quick_weight(s[n][i], most[i / 2]) * sum[i / 2]; });
       else take_in(most, sum, s);
     }
   }
@@ -259,8 +163,8 @@ ma_status attend(ma_device *device, const half_job &j, ma_error *err) {
   const ma_attention_job &a = j.a;
   return ma_with_columns("attention", a.d, err, [&](auto columns) {
     constexpr int D = decltype(columns)::value;
-    ma_grid grid = ma_grid_tiles<QUERIES / MA_SIDE>(device, a, a.H, a.Tq, 0);
-    grid.threads = THREADS;
+    ma_grid grid = ma_grid_tiles<MA_HALF_ROWS / MA_SIDE>(device, a, a.H, a.Tq, 0);
+    grid.threads = MA_HALF_THREADS;
     grid.shared = place<D>::HALVES * sizeof(uint16_t);
     return ma_launch("attention", half_kernel<T, D>, grid, err, j);
   });
@@ -268,17 +172,19 @@ ma_status attend(ma_device *device, const half_job &j, ma_error *err) {
 
 } // namespace
 
-bool ma_attention_half_stores(const ma_tensor *out, ma_dtype step) { return out->dtype == step && is_aligned(out, 2); }
+bool ma_attention_half_stores(const ma_tensor *out, ma_dtype step) {
+  return out->dtype == step && ma_half_is_aligned(out, 2);
+}
 
 ma_status ma_attention_half(ma_device *device, const ma_attention_job &a, const ma_tensor *out, const ma_tensor *q,
                             const ma_tensor *k, const ma_tensor *v, ma_error *err) {
   half_job j{};
   ma_held held_q, held_k, held_v;
   j.a = a;
-  j.columns = (a.d + DEPTH - 1) / DEPTH * DEPTH;
-  MA_CUDA_TRY(lay_out(&j.q, &held_q, q, j.columns, err));
-  MA_CUDA_TRY(lay_out(&j.k, &held_k, k, j.columns, err));
-  MA_CUDA_TRY(lay_out(&j.v, &held_v, v, j.columns, err));
-  if (out->dtype != MA_F32) j.out = rows_of(out);
+  j.columns = (a.d + MA_DEPTH - 1) / MA_DEPTH * MA_DEPTH;
+  MA_CUDA_TRY(ma_half_lay_out(&j.q, &held_q, q, j.columns, err));
+  MA_CUDA_TRY(ma_half_lay_out(&j.k, &held_k, k, j.columns, err));
+  MA_CUDA_TRY(ma_half_lay_out(&j.v, &held_v, v, j.columns, err));
+  if (out->dtype != MA_F32) j.out = ma_half_rows_of(out);
   return a.step == MA_BF16 ? attend<ma_bf16>(device, j, err) : attend<ma_f16>(device, j, err);
 }
