@@ -174,7 +174,10 @@ for _, name in ipairs(massact.system.list(home)) do
         return seen
       end
       local got, expected = both(work, { dtype = "bf16" })
-      assert(same_all(got, expected, 1e-3, 0.06) > 8)
+      local largest = 0
+      for _, gradient in pairs(expected) do largest = math.max(largest, gradient:abs():max():item()) end
+      -- That of a bias of keys is 0 but for rounding: no probability depends on it.
+      assert(same_all(got, expected, 0.02 * largest, 0.06) > 8)
     end)
 
     it("shows hooks and probes the same, and takes what they and patches write", function()
