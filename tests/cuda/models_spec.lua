@@ -68,6 +68,18 @@ describe("a GPU", function()
     assert(taken.bf16 < 0.6 * taken.f32)
   end)
 
+  it("keeps the past of a 16-bit model in 16 bits", function()
+    for _, name in ipairs { "gpt2", "gemma-3" } do
+      local model <close> = massact.load(home .. name, { device = "cuda", dtype = "bf16" })
+      local ids, cache = {}, model:cache(24, 1)
+      for t = 1, 24 do ids[t] = t + 3 end
+      local whole = model:forward({ ids }, { logits = true }).logits
+      model:forward({ table.move(ids, 1, 20, 1, {}) }, { cache = cache })
+      local last = model:forward({ table.move(ids, 21, 24, 1, {}) }, { cache = cache, logits = true }).logits
+      assert(error_of(last, whole:narrow(1, 20, 4)) <= 0.02, name)
+    end
+  end)
+
   it("does not take weights that lie elsewhere", function()
     local model <close> = massact.load(home .. "gpt2", { device = "cuda" })
     local slot = "layers.0.mlp.proj.weight"
