@@ -126,21 +126,30 @@ done:
   return st;
 }
 
+/* Whether both products would round `g` to bf16 (linear_grad_x). */
+static bool rounds_twice(ma_node *node, const ma_tensor *g) {
+  bool is_bf16 = ma_node_input(node, 0)->dtype == MA_BF16 && ma_node_input(node, 1)->dtype == MA_BF16;
+  return is_bf16 && ma_node_wants(node, 0) && ma_node_wants(node, 1) && ma_tensor_device(g)->backend->keeps_16_bit;
+}
+
 static ma_status linear_back(ma_node *node, const ma_tensor *g, ma_error *err) {
   ma_status st = MA_OK;
   bool adds = false;
-  ma_tensor share = {0}, to = {0};
+  ma_tensor share = {0}, to = {0}, factor = {0};
+  if (rounds_twice(node, g)) MA_TRY(ma_tensor_convert(&factor, g, MA_BF16, err));
+  else factor = ma_tensor_retain(g);
   if (ma_node_wants(node, 0)) {
-    MA_TRY(ma_linear_grad_x(&share, g, ma_node_input(node, 1), err));
+    MA_TRY(ma_linear_grad_x(&share, &factor, ma_node_input(node, 1), err));
     MA_TRY(ma_node_give(node, 0, &share, err));
   }
-  if (ma_node_wants(node, 1)) MA_TRY(weight_back(node, g, err));
+  if (ma_node_wants(node, 1)) MA_TRY(weight_back(node, &factor, err));
   if (ma_node_wants(node, 2)) {
     MA_TRY(ma_node_into(node, 2, &to, &adds, err));
     MA_TRY(ma_sum_rows(&to, g, adds, err));
   }
 done:
   ma_tensor_release(&to);
+  ma_tensor_release(&factor);
   return st;
 }
 
