@@ -1,9 +1,7 @@
-/* Sorting lines, and the first of them.  Tiles are sorted in shared memory by a bitonic network (Batcher 1968), and merged in
- * passes: an item's place is its own in its run and that which binary search gives it in the other one.  The first k of a long
- * line are in the k tiles whose own first items are first: one look at each element finds these. */
+/* Sorting lines, and the first of them.  Tiles are sorted in shared memory, and merged in passes: an item's place is its own in
+ * its run and that which binary search gives it in the other one.  The first k of a long line are in the k tiles whose own first
+ * items are first: one look at each element finds these. */
 #include "backend/cuda/sort.cuh"
-
-#include "backend/cuda/block.cuh"
 
 namespace {
 
@@ -52,18 +50,7 @@ __global__ void sort_tiles_kernel(const tile_job j) {
     const int64_t e = number * j.size + i;
     tile[i] = e < j.from.length ? item_at(j.from, line, start, e) : ma_last_item();
   }
-  const unsigned size = static_cast<unsigned>(j.size);
-  for (unsigned run = 2; run <= size; run *= 2) {
-    for (unsigned apart = run / 2; apart > 0; apart /= 2) {
-      __syncthreads();
-      for (unsigned i = threadIdx.x; i < size / 2; i += blockDim.x) {
-        const unsigned a = i / apart * 2 * apart + i % apart, b = a + apart;
-        const ma_item x = tile[a], y = tile[b];
-        if (ma_comes_before(y, x) == ((a & run) == 0)) tile[a] = y, tile[b] = x;
-      }
-    }
-  }
-  __syncthreads();
+  ma_block_sort(tile, static_cast<unsigned>(j.size));
   for (int64_t i = threadIdx.x; i < j.keep && place * j.keep + i < j.to.step; i += blockDim.x)
     j.to.items[line * j.to.step + place * j.keep + i] = tile[i];
 }
@@ -85,11 +72,8 @@ __global__ void first_of_tiles_kernel(ma_item *to, const item_source from, int64
       const ma_item x = {item_at(from, line, start, e).key, e};
       if (ma_comes_before(x, best)) best = x;
     }
-    for (int offset = MA_WARP / 2; offset > 0; offset /= 2) {
-      ma_item other;
-      other.key =
-          static_cast<uint64_t>(__shfl_xor_sync(MA_ALL_LANES, static_cast<unsigned long long>(best.key), offset));
-      other.index = static_cast<int64_t>(__shfl_xor_sync(MA_ALL_LANES, static_cast<long long>(best.index), offset));
+    for (unsigned offset = MA_WARP / 2; offset > 0; offset /= 2) {
+      const ma_item other = ma_item_of_lane(best, static_cast<unsigned>(lane) ^ offset);
       if (ma_comes_before(other, best)) best = other;
     }
     if (lane == 0) to[task] = best;

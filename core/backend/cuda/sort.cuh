@@ -3,6 +3,7 @@
 #ifndef MASSACT_BACKEND_CUDA_SORT_CUH
 #define MASSACT_BACKEND_CUDA_SORT_CUH
 
+#include "backend/cuda/block.cuh"
 #include "backend/cuda/lines.cuh"
 
 /* Which comes first; NaN comes last whatever is asked. */
@@ -21,6 +22,29 @@ __device__ inline bool ma_comes_before(const ma_item &a, const ma_item &b) {
 
 /* After everything else. */
 __device__ inline ma_item ma_last_item() { return {~uint64_t{0}, INT64_MAX}; }
+
+/* What `lane` of the warp has. */
+__device__ inline ma_item ma_item_of_lane(const ma_item &item, unsigned lane) {
+  const int from = static_cast<int>(lane);
+  return {static_cast<uint64_t>(__shfl_sync(MA_ALL_LANES, static_cast<unsigned long long>(item.key), from)),
+          static_cast<int64_t>(__shfl_sync(MA_ALL_LANES, static_cast<long long>(item.index), from))};
+}
+
+/* Sorts `size` items, a power of 2, in shared memory, by a bitonic network (Batcher 1968).  All threads of the block call it; it
+ * waits for what they wrote before, and for what comes of it. */
+__device__ inline void ma_block_sort(ma_item *items, unsigned size) {
+  for (unsigned run = 2; run <= size; run *= 2) {
+    for (unsigned apart = run / 2; apart > 0; apart /= 2) {
+      __syncthreads();
+      for (unsigned i = threadIdx.x; i < size / 2; i += blockDim.x) {
+        const unsigned a = i / apart * 2 * apart + i % apart, b = a + apart;
+        const ma_item x = items[a], y = items[b];
+        if (ma_comes_before(y, x) == ((a & run) == 0)) items[a] = y, items[b] = x;
+      }
+    }
+  }
+  __syncthreads();
+}
 
 /* i32 and i64 are compared as doubles, as on the CPU; f32 holds the others, and its 32 bits are enough for their keys. */
 __host__ __device__ inline bool ma_has_wide_keys(ma_dtype dtype) { return dtype == MA_I32 || dtype == MA_I64; }
