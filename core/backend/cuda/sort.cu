@@ -13,7 +13,7 @@ constexpr int64_t BATCH = 1 << 24; /* items that lines are sorted in at a time: 
 
 struct item_source {
   ma_lines lines;
-  ma_order order;
+  bool is_descending;
   int64_t first;        /* the first line that is read */
   const ma_item *items; /* [n length], in place of the elements of lines; or NULL */
   int64_t length;
@@ -26,7 +26,7 @@ __device__ int64_t start_of(const item_source &s, int64_t line) {
 /* `start` is that of the line. */
 __device__ ma_item item_at(const item_source &s, int64_t line, int64_t start, int64_t e) {
   if (s.items) return s.items[line * s.length + e];
-  return {ma_key_at(s.lines, start + e * s.lines.step, s.order), e};
+  return {ma_key_at(s.lines, start + e * s.lines.step, s.is_descending), e};
 }
 
 /* ---- tiles ---- */
@@ -175,7 +175,7 @@ __global__ void put_kernel(const put_job j, int64_t n) {
 }
 
 /* As many of each line as `out` has. */
-ma_status put_first(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int dim, ma_order order, ma_error *err) {
+ma_status put_first(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int dim, bool is_descending, ma_error *err) {
   ma_device *device = ma_tensor_device(out);
   put_job j{};
   j.in = ma_lines_along(a, dim), j.out = ma_lines_along(out, dim);
@@ -185,7 +185,7 @@ ma_status put_first(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int di
   for (; j.first < j.in.n; j.first += each) {
     const int64_t n = j.in.n - j.first < each ? j.in.n - j.first : each;
     ma_scratch memory(device);
-    MA_CUDA_TRY(ma_cuda_first_items(&j.from, &memory, j.in, j.first, n, order, j.out.length, err));
+    MA_CUDA_TRY(ma_cuda_first_items(&j.from, &memory, j.in, j.first, n, is_descending, j.out.length, err));
     MA_CUDA_TRY(ma_launch("sort", put_kernel, ma_grid_over(device, n * j.out.length), err, j, n));
   }
   return MA_OK;
@@ -194,15 +194,15 @@ ma_status put_first(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int di
 } // namespace
 
 ma_status ma_cuda_first_items(ma_sorted *out, ma_scratch *memory, const ma_lines &lines, int64_t first, int64_t n,
-                              ma_order order, int64_t k, ma_error *err) {
-  return find_first(out, memory, {lines, order, first, nullptr, lines.length}, n, k, err);
+                              bool is_descending, int64_t k, ma_error *err) {
+  return find_first(out, memory, {lines, is_descending, first, nullptr, lines.length}, n, k, err);
 }
 
 ma_status ma_cuda_sort(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int dim, bool descending, ma_error *err) {
   if (dim == MA_ALL) return ma_fail(err, MA_UNSUPPORTED, "sort: along one dim");
-  return put_first(out, index, a, dim, {descending, false}, err);
+  return put_first(out, index, a, dim, descending, err);
 }
 
 ma_status ma_cuda_topk(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int64_t, bool largest, ma_error *err) {
-  return put_first(out, index, a, a->n_dims - 1, {largest, false}, err);
+  return put_first(out, index, a, a->n_dims - 1, largest, err);
 }
