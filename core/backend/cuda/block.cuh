@@ -35,6 +35,17 @@ __device__ inline T ma_warp_reduce(T value, F combine) {
   return value;
 }
 
+/* The sum of the lane's value and those of the lanes before. */
+template <typename T>
+__device__ inline T ma_warp_scan(T value) {
+  const unsigned lane = threadIdx.x % MA_WARP;
+  for (unsigned offset = 1; offset < MA_WARP; offset *= 2) {
+    const T before = __shfl_up_sync(MA_ALL_LANES, value, offset);
+    if (lane >= offset) value += before;
+  }
+  return value;
+}
+
 /* `none` leaves what it is combined with as it is. */
 template <typename T, typename F>
 __device__ inline T ma_block_reduce(T value, T none, F combine) {
@@ -52,6 +63,17 @@ __device__ inline T ma_block_reduce(T value, T none, F combine) {
 template <typename T>
 __device__ inline T ma_block_sum(T value) {
   return ma_block_reduce(value, T(0), ma_add());
+}
+/* The sum of the thread's value and those of the threads before. */
+template <typename T>
+__device__ inline T ma_block_scan(T value) {
+  __shared__ T sums[MA_WARP]; /* of warps */
+  const unsigned warp = threadIdx.x / MA_WARP, lane = threadIdx.x % MA_WARP;
+  value = ma_warp_scan(value);
+  __syncthreads(); /* an earlier call's result has been read */
+  if (lane == MA_WARP - 1) sums[warp] = value;
+  __syncthreads();
+  return value + ma_warp_reduce(lane < warp ? sums[lane] : T(0), ma_add());
 }
 __device__ inline float ma_block_max(float value) { return ma_block_reduce(value, -INFINITY, ma_larger()); }
 

@@ -57,7 +57,7 @@ ma_status scatter(const char *name, ma_complaint_kind complaint, ma_tensor *out,
   if (scale) j.scale = static_cast<const float *>(ma_tensor_data(scale)), j.scale_step = scale->strides[0];
   j.complaint = complaint;
   if (j.w.count * j.n == 0) return MA_OK;
-  MA_CUDA_TRY(ma_cuda_first_items(&j.places, &memory, lists, 0, lists.n, {false, false}, j.n, err));
+  MA_CUDA_TRY(ma_cuda_first_items(&j.places, &memory, lists, 0, lists.n, false, j.n, err));
   if (is_list) j.places.step = 0;
   return ma_launch(name, scatter_kernel, ma_grid_over(device, j.w.count * j.n), err, j,
                    ma_cuda_state(device)->device_complaint);

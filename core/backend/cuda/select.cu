@@ -1,8 +1,6 @@
 /* Selection by rank.  Short lines are sorted.  Of long ones, digit after digit of the key of the rank is found, from the highest
  * down, by counting what the elements have that share the digits before: counts do not depend on the order of threads. */
-#include "backend/cuda/select.cuh"
-
-#include "backend/cuda/block.cuh"
+#include "backend/cuda/sort.cuh"
 
 namespace {
 
@@ -18,7 +16,6 @@ struct choice {
 
 struct select_job {
   ma_lines lines;
-  ma_order order;
   int64_t first, n_parts;     /* line; parts of each */
   choice *choices;            /* [n] */
   unsigned long long *counts; /* [n N_DIGITS] */
@@ -47,7 +44,7 @@ __global__ void count_kernel(const select_job j) {
   for (unsigned i = threadIdx.x; i < N_DIGITS; i += MA_THREADS) counts[i] = 0;
   __syncthreads();
   for (int64_t e = part * PART + threadIdx.x; e < end; e += MA_THREADS) {
-    const uint64_t key = ma_key_at(j.lines, start + e * j.lines.step, j.order);
+    const uint64_t key = ma_key_at(j.lines, start + e * j.lines.step, false);
     if (j.known == 0 || (key ^ prefix) >> (64 - j.known) == 0)
       atomicAdd(&counts[static_cast<unsigned>(key >> shift) & ((1u << width) - 1)], 1u);
   }
@@ -91,19 +88,18 @@ __global__ void put_sorted_kernel(const ma_sorted from, int64_t rank, int64_t fi
   ma_store_double(out, dtype, first + i, ma_value_of(from.items[i * from.step + rank].key, of_keys));
 }
 
-} // namespace
-
-ma_status ma_cuda_select(ma_device *device, void *out, ma_dtype dtype, const ma_lines &lines, bool by_magnitude,
-                         int64_t rank, ma_error *err) {
+/* Of each line, what ascending order has at `rank`: [n] elements of `dtype` at `out`. */
+ma_status select_rank(ma_device *device, void *out, ma_dtype dtype, const ma_lines &lines, int64_t rank,
+                      ma_error *err) {
   select_job j{};
-  j.lines = lines, j.order = {false, by_magnitude}, j.n_parts = (lines.length + PART - 1) / PART;
+  j.lines = lines, j.n_parts = (lines.length + PART - 1) / PART;
   if (lines.length <= SHORT) {
     const int64_t each = lines.n < SHORT * BATCH / (lines.length + 1) ? lines.n : SHORT * BATCH / (lines.length + 1);
     for (; j.first < lines.n; j.first += each) {
       const int64_t n = lines.n - j.first < each ? lines.n - j.first : each;
       ma_scratch memory(device);
       ma_sorted sorted;
-      MA_CUDA_TRY(ma_cuda_first_items(&sorted, &memory, lines, j.first, n, j.order, rank + 1, err));
+      MA_CUDA_TRY(ma_cuda_first_items(&sorted, &memory, lines, j.first, n, false, rank + 1, err));
       MA_CUDA_TRY(ma_launch("quantile", put_sorted_kernel, ma_grid_over(device, n), err, sorted, rank, j.first, n,
                             lines.dtype, out, dtype));
     }
@@ -127,6 +123,8 @@ ma_status ma_cuda_select(ma_device *device, void *out, ma_dtype dtype, const ma_
   return MA_OK;
 }
 
+} // namespace
+
 ma_status ma_cuda_quantile(ma_tensor *out, const ma_tensor *a, double q, int dim, bool, ma_error *err) {
   ma_lines lines;
   ma_held in, made;
@@ -134,7 +132,7 @@ ma_status ma_cuda_quantile(ma_tensor *out, const ma_tensor *a, double q, int dim
   const bool is_direct = ma_tensor_is_contiguous(out);
   if (!is_direct) MA_CUDA_TRY(ma_tensor_new_like(&made.tensor, out, out->dtype, err));
   const int64_t rank = static_cast<int64_t>(std::floor(q * static_cast<double>(lines.length - 1)));
-  MA_CUDA_TRY(ma_cuda_select(ma_tensor_device(out), ma_tensor_data(is_direct ? out : &made.tensor), out->dtype, lines,
-                             false, rank, err));
+  MA_CUDA_TRY(
+      select_rank(ma_tensor_device(out), ma_tensor_data(is_direct ? out : &made.tensor), out->dtype, lines, rank, err));
   return is_direct ? MA_OK : ma_cuda_copy(out, &made.tensor, err);
 }

@@ -1,9 +1,7 @@
-/* Sorting lines, and the first of them.  Tiles are sorted in shared memory by a bitonic network (Batcher 1968), and merged in
- * passes: an item's place is its own in its run and that which binary search gives it in the other one.  The first k of a long
- * line are in the k tiles whose own first items are first: one look at each element finds these. */
+/* Sorting lines, and the first of them.  Tiles are sorted in shared memory, and merged in passes: an item's place is its own in
+ * its run and that which binary search gives it in the other one.  The first k of a long line are in the k tiles whose own first
+ * items are first: one look at each element finds these. */
 #include "backend/cuda/sort.cuh"
-
-#include "backend/cuda/block.cuh"
 
 namespace {
 
@@ -15,7 +13,7 @@ constexpr int64_t BATCH = 1 << 24; /* items that lines are sorted in at a time: 
 
 struct item_source {
   ma_lines lines;
-  ma_order order;
+  bool is_descending;
   int64_t first;        /* the first line that is read */
   const ma_item *items; /* [n length], in place of the elements of lines; or NULL */
   int64_t length;
@@ -28,7 +26,7 @@ __device__ int64_t start_of(const item_source &s, int64_t line) {
 /* `start` is that of the line. */
 __device__ ma_item item_at(const item_source &s, int64_t line, int64_t start, int64_t e) {
   if (s.items) return s.items[line * s.length + e];
-  return {ma_key_at(s.lines, start + e * s.lines.step, s.order), e};
+  return {ma_key_at(s.lines, start + e * s.lines.step, s.is_descending), e};
 }
 
 /* ---- tiles ---- */
@@ -52,18 +50,7 @@ __global__ void sort_tiles_kernel(const tile_job j) {
     const int64_t e = number * j.size + i;
     tile[i] = e < j.from.length ? item_at(j.from, line, start, e) : ma_last_item();
   }
-  const unsigned size = static_cast<unsigned>(j.size);
-  for (unsigned run = 2; run <= size; run *= 2) {
-    for (unsigned apart = run / 2; apart > 0; apart /= 2) {
-      __syncthreads();
-      for (unsigned i = threadIdx.x; i < size / 2; i += blockDim.x) {
-        const unsigned a = i / apart * 2 * apart + i % apart, b = a + apart;
-        const ma_item x = tile[a], y = tile[b];
-        if (ma_comes_before(y, x) == ((a & run) == 0)) tile[a] = y, tile[b] = x;
-      }
-    }
-  }
-  __syncthreads();
+  ma_block_sort(tile, static_cast<unsigned>(j.size));
   for (int64_t i = threadIdx.x; i < j.keep && place * j.keep + i < j.to.step; i += blockDim.x)
     j.to.items[line * j.to.step + place * j.keep + i] = tile[i];
 }
@@ -85,11 +72,8 @@ __global__ void first_of_tiles_kernel(ma_item *to, const item_source from, int64
       const ma_item x = {item_at(from, line, start, e).key, e};
       if (ma_comes_before(x, best)) best = x;
     }
-    for (int offset = MA_WARP / 2; offset > 0; offset /= 2) {
-      ma_item other;
-      other.key =
-          static_cast<uint64_t>(__shfl_xor_sync(MA_ALL_LANES, static_cast<unsigned long long>(best.key), offset));
-      other.index = static_cast<int64_t>(__shfl_xor_sync(MA_ALL_LANES, static_cast<long long>(best.index), offset));
+    for (unsigned offset = MA_WARP / 2; offset > 0; offset /= 2) {
+      const ma_item other = ma_item_of_lane(best, static_cast<unsigned>(lane) ^ offset);
       if (ma_comes_before(other, best)) best = other;
     }
     if (lane == 0) to[task] = best;
@@ -191,7 +175,7 @@ __global__ void put_kernel(const put_job j, int64_t n) {
 }
 
 /* As many of each line as `out` has. */
-ma_status put_first(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int dim, ma_order order, ma_error *err) {
+ma_status put_first(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int dim, bool is_descending, ma_error *err) {
   ma_device *device = ma_tensor_device(out);
   put_job j{};
   j.in = ma_lines_along(a, dim), j.out = ma_lines_along(out, dim);
@@ -201,7 +185,7 @@ ma_status put_first(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int di
   for (; j.first < j.in.n; j.first += each) {
     const int64_t n = j.in.n - j.first < each ? j.in.n - j.first : each;
     ma_scratch memory(device);
-    MA_CUDA_TRY(ma_cuda_first_items(&j.from, &memory, j.in, j.first, n, order, j.out.length, err));
+    MA_CUDA_TRY(ma_cuda_first_items(&j.from, &memory, j.in, j.first, n, is_descending, j.out.length, err));
     MA_CUDA_TRY(ma_launch("sort", put_kernel, ma_grid_over(device, n * j.out.length), err, j, n));
   }
   return MA_OK;
@@ -210,15 +194,15 @@ ma_status put_first(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int di
 } // namespace
 
 ma_status ma_cuda_first_items(ma_sorted *out, ma_scratch *memory, const ma_lines &lines, int64_t first, int64_t n,
-                              ma_order order, int64_t k, ma_error *err) {
-  return find_first(out, memory, {lines, order, first, nullptr, lines.length}, n, k, err);
+                              bool is_descending, int64_t k, ma_error *err) {
+  return find_first(out, memory, {lines, is_descending, first, nullptr, lines.length}, n, k, err);
 }
 
 ma_status ma_cuda_sort(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int dim, bool descending, ma_error *err) {
   if (dim == MA_ALL) return ma_fail(err, MA_UNSUPPORTED, "sort: along one dim");
-  return put_first(out, index, a, dim, {descending, false}, err);
+  return put_first(out, index, a, dim, descending, err);
 }
 
 ma_status ma_cuda_topk(ma_tensor *out, ma_tensor *index, const ma_tensor *a, int64_t, bool largest, ma_error *err) {
-  return put_first(out, index, a, a->n_dims - 1, {largest, false}, err);
+  return put_first(out, index, a, a->n_dims - 1, largest, err);
 }
