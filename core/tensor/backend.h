@@ -18,7 +18,7 @@ typedef struct ma_kernels {
 } ma_kernels;
 
 typedef struct ma_backend {
-  const char *name;       /* "cpu", "cuda" */
+  const char *name;  /* "cpu", "cuda" */
   bool keeps_16_bit; /* a 16-bit model's weights and activations stay in 16 bits; arithmetic is in f32 all the same */
   ma_status (*alloc)(ma_device *device, void **out, size_t bytes, ma_error *err);
   void (*free)(ma_device *device, void *data);
