@@ -255,15 +255,11 @@ ma_status ma_attention_as_heads(ma_tensor *out, const ma_tensor *t, ma_error *er
   return MA_OK;
 }
 
-/* `out` itself, or new memory for what store() then converts once. */
+/* Heads to write, as ma_cpu_out_f32 gives whole tensors; ma_cpu_put_f32 brings them to `out`. */
 static ma_status make_room(ma_tensor *room, const ma_tensor *out, ma_error *err) {
   if (!are_heads(out)) return ma_tensor_new_like(room, out, MA_F32, err);
   *room = ma_tensor_retain(out);
   return MA_OK;
-}
-
-static ma_status store(ma_tensor *out, const ma_tensor *room, ma_error *err) {
-  return room->storage == out->storage ? MA_OK : ma_cpu_copy(out, room, err);
 }
 
 static ma_status attention(ma_tensor *out, ma_attention_sums *wanted, const ma_tensor *q, const ma_tensor *k,
@@ -277,7 +273,7 @@ static ma_status attention(ma_tensor *out, ma_attention_sums *wanted, const ma_t
   MA_TRY(ma_attention_as_heads(&heads[2], v, err));
   MA_TRY(make_room(&room, out, err));
   MA_TRY(wanted ? run_strands(&j, attend_strands, err) : run_blocks(&j, attend, err));
-  MA_TRY(store(out, &room, err));
+  MA_TRY(ma_cpu_put_f32(out, &room, err));
 done:
   for (int i = 0; i < 3; i++) ma_tensor_release(&heads[i]);
   ma_tensor_release(&room);
@@ -306,7 +302,7 @@ ma_status ma_cpu_attention_scores(ma_tensor *out, const ma_tensor *q, const ma_t
   MA_TRY(ma_attention_as_heads(&heads[1], k, err));
   MA_TRY(make_room(&room, out, err));
   MA_TRY(run_blocks(&j, show_scores, err));
-  MA_TRY(store(out, &room, err));
+  MA_TRY(ma_cpu_put_f32(out, &room, err));
 done:
   for (int i = 0; i < 2; i++) ma_tensor_release(&heads[i]);
   ma_tensor_release(&room);
@@ -323,7 +319,7 @@ ma_status ma_cpu_attention_mix(ma_tensor *out, const ma_tensor *probs, const ma_
   MA_TRY(ma_attention_as_heads(&heads[1], v, err));
   MA_TRY(make_room(&room, out, err));
   MA_TRY(run_blocks(&j, mix_shown, err));
-  MA_TRY(store(out, &room, err));
+  MA_TRY(ma_cpu_put_f32(out, &room, err));
 done:
   for (int i = 0; i < 2; i++) ma_tensor_release(&heads[i]);
   ma_tensor_release(&room);
